@@ -1,0 +1,1 @@
+"""Scenes: drawn things that sound, and runnable examples."""

@@ -1,0 +1,1 @@
+"""The loop: sources, pairing, localizing, drawing, sinks."""
