@@ -1,0 +1,290 @@
+"""Scenes: drawn things on a textured background, of which some sound, with the truth about where.
+
+A scene is a function of time made from (seed, index): any picture and any second of sound of it can
+be made by itself. A still with its sound is a scene at one moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsl.demos.looks import FAMILIES, Look, background, family_look, paint, stranger_look
+from avsl.demos.voices import Samples, Voice, family_voice, noise, stranger_voice
+
+Kind = Literal["one", "two", "silence", "noise", "outside"]
+"""What sounds: one thing, two at once, nothing, only noise, or something that is not in view."""
+
+KINDS: dict[Kind, float] = {"one": 0.66, "two": 0.12, "silence": 0.03, "noise": 0.05, "outside": 0.14}
+"""How often each kind comes when none is asked for."""
+
+RATE = 16_000
+SIZES = (0.12, 0.5)
+"""Smallest and largest width of a thing, in widths of the picture; log-uniform between them."""
+
+Mask = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+Painter = Callable[
+    [NDArray[np.float32], float, float, float, tuple[float, float]],
+    tuple[Mask, tuple[slice, slice]],
+]
+"""Paints a thing on a canvas at x, y with a size; see `looks.paint`."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something in a scene: what it is, where it starts and how it moves, how it looks and sounds.
+
+    Lengths are in widths of the picture, speeds in widths per second.
+    """
+
+    family: str
+    x: float
+    y: float
+    size: float
+    sway: tuple[float, float, float, float]
+    """Amplitude across and down, frequency in Hz, phase."""
+    paint: Painter
+    voice: Voice | None
+    gain: float
+
+    def place(self, time: float) -> tuple[float, float]:
+        """Where its middle is at `time`."""
+        across, down, rate, phase = self.sway
+        turn = 2 * np.pi * rate * time
+        return (
+            self.x + across * float(np.sin(turn + phase) - np.sin(phase)),
+            self.y + down * float(np.sin(1.3 * turn + phase) - np.sin(phase)),
+        )
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A stretch of time in which some things sound."""
+
+    start: float
+    stop: float
+    things: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A whole scene. `things` come in drawing order, the last lies on top; `outside` sounds without
+    being in view, in the turns that name thing -1."""
+
+    seed: tuple[int, int]
+    kind: Kind
+    aspect: float
+    """Width over height of the picture as a person sees it."""
+    things: tuple[Thing, ...]
+    strangers: tuple[Thing, ...]
+    outside: Voice | None
+    turns: tuple[Turn, ...]
+    loudness: float
+    """Gain of all that sounds; 0 is silence."""
+    noise_db: float
+    """Level of the background noise against the sound of one thing."""
+    noise_colour: float
+
+    def sounding(self, time: float) -> tuple[int, ...]:
+        """Which things (indices into `things`) sound at `time`, those in view only."""
+        found = {i for turn in self.turns if turn.start <= time < turn.stop for i in turn.things}
+        return tuple(sorted(i for i in found if i >= 0))
+
+    def render(self, time: float, height: int, width: int) -> tuple[Picture, Mask]:
+        """The picture at `time` (RGB `[h, w, 3]`) and, for each thing, how much of each pixel it
+        visibly covers (`[n, h, w]` in 0..1). A size of another aspect is a stretched picture."""
+        canvas = self._background(height, width).copy()
+        pixels = (float(width), height * self.aspect)
+        for stranger in self.strangers:
+            stranger.paint(canvas, *stranger.place(time), stranger.size, pixels)
+        masks = np.zeros((len(self.things), height, width), np.float32)
+        for i, thing in enumerate(self.things):
+            cover, where = thing.paint(canvas, *thing.place(time), thing.size, pixels)
+            masks[(slice(None), *where)] *= 1 - cover
+            masks[(i, *where)] = cover
+        return np.rint(canvas * 255).astype(np.uint8), masks
+
+    def sound(self, start: float, seconds: float, rate: int = RATE) -> Samples:
+        """`seconds` of sound from `start` on, float32 in [-1, 1]."""
+        first, count = round(start * rate), round(seconds * rate)
+        t = (first + np.arange(count)) / rate
+        mix = np.zeros(count)
+        for turn in self.turns:
+            edge = np.clip(np.minimum(t - turn.start, turn.stop - t) * 100, 0, 1)
+            if not edge.any():
+                continue
+            heard = edge > 0
+            for i in turn.things:
+                voice = self.outside if i < 0 else self.things[i].voice
+                gain = 1.0 if i < 0 else self.things[i].gain
+                if voice:
+                    mix[heard] += gain * edge[heard] * voice(t[heard])
+        level = 10 ** (self.noise_db / 20) * 0.3
+        mix += level * noise((*self.seed, 7), first, count, self.noise_colour)
+        return np.clip(mix * self.loudness, -1, 1).astype(np.float32)
+
+    def _background(self, height: int, width: int) -> NDArray[np.float32]:
+        # One scene is mostly rendered at one size, again and again.
+        key = (self.seed, height, width)
+        if _last_background.get("key") != key:
+            rng = np.random.default_rng((*self.seed, 3))
+            _last_background.update(key=key, canvas=background(rng, height, width, self.aspect))
+        canvas: NDArray[np.float32] = _last_background["canvas"]  # type: ignore[assignment]
+        return canvas
+
+
+_last_background: dict[str, object] = {}
+
+
+def boxes(masks: Mask) -> list[tuple[float, float, float, float]]:
+    """The exact box (x0, y0, x1, y1 in 0..1) of each mask of `[n, h, w]`; all zero where nothing of
+    a thing can be seen."""
+    found = []
+    for mask in masks > 0.5:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(rows):
+            h, w = mask.shape
+            found.append(
+                (columns[0] / w, rows[0] / h, (columns[-1] + 1) / w, (rows[-1] + 1) / h)
+            )
+        else:
+            found.append((0.0, 0.0, 0.0, 0.0))
+    return found
+
+
+Cast = Sequence[tuple[str, Callable[[np.random.Generator], Painter], Callable[[np.random.Generator], Voice]]]
+"""The families that scenes are made of: name, how to make an individual's look, and its voice."""
+
+
+def _painter(look: Look) -> Painter:
+    return lambda canvas, x, y, size, pixels: paint(canvas, look, x, y, size, pixels)
+
+
+def drawn_cast() -> Cast:
+    """The sixteen drawn families."""
+    return [
+        (
+            name,
+            lambda rng, i=i: _painter(family_look(i, rng)),
+            lambda rng, i=i: family_voice(i, rng),
+        )
+        for i, name in enumerate(FAMILIES)
+    ]
+
+
+DRAWN = drawn_cast()
+
+
+def make_scene(
+    seed: int,
+    index: int,
+    *,
+    kind: Kind | None = None,
+    count: int | None = None,
+    aspect: float | None = None,
+    moving: bool = False,
+    cast: Cast = DRAWN,
+) -> Scene:
+    """Scene `index` of the endless series `seed`. At time 0 and before, for a second, its sound is
+    that of its kind, so that a still is `render(0, ...)` with `sound(-1, 1)`.
+
+    Args:
+        kind: what sounds; by default drawn by the frequencies in `KINDS`.
+        count: number of things, 1 to 4 by default; all of different families.
+        aspect: width over height; by default mostly wide, sometimes square or upright.
+        moving: whether things sway.
+        cast: the families to draw from.
+    """
+    rng = np.random.default_rng((seed, index))
+    drawn_kind = rng.choice(list(KINDS), p=list(KINDS.values()))
+    kind = kind or drawn_kind
+    drawn_aspect = float(rng.choice([16 / 9, 16 / 9, 4 / 3, 1.0, 9 / 16]))
+    aspect = aspect or drawn_aspect
+    drawn_count = int(rng.choice([1, 2, 3, 4], p=[0.15, 0.35, 0.3, 0.2]))
+    count = min(count or drawn_count, len(cast))
+    if kind == "two":
+        count = max(count, 2)
+    families = rng.permutation(len(cast))
+    things = _arrange(rng, [cast[f] for f in families[:count]], aspect, moving)
+    strangers = tuple(
+        _thing(rng, ("", lambda r: _painter(stranger_look(r)), None), aspect, moving, [])
+        for _ in range(rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))
+    )
+    unseen = families[count:]
+    if len(unseen) and rng.random() < 0.6:
+        outside = cast[unseen[0]][2](rng)
+    else:
+        outside = stranger_voice(rng)
+    who = {
+        "one": (int(rng.integers(len(things))),),
+        "two": tuple(int(i) for i in rng.permutation(len(things))[:2]),
+        "outside": (-1,),
+    }.get(kind, ())
+    return Scene(
+        (seed, index),
+        kind,
+        aspect,
+        things,
+        strangers,
+        outside,
+        (Turn(-3600.0, 3600.0, who),) if who else (),
+        loudness=0.0 if kind == "silence" else float(10 ** rng.uniform(-1.4, -0.2)),
+        noise_db=float(rng.uniform(-24, -3)),
+        noise_colour=float(rng.random()),
+    )
+
+
+Member = tuple[
+    str,
+    Callable[[np.random.Generator], Painter],
+    Callable[[np.random.Generator], Voice] | None,
+]
+
+
+def _thing(
+    rng: np.random.Generator, member: Member, aspect: float, moving: bool, others: list[Thing]
+) -> Thing:
+    """An individual at a place where it covers little of the others, as far as one can be found."""
+    name, look, voice = member
+    size = float(np.exp(rng.uniform(*np.log(SIZES))))
+    size = min(size, 0.9 / aspect)
+    best, room = (0.5, 0.5 / aspect), -np.inf
+    for _ in range(20):
+        x = rng.uniform(0.42 * size, 1 - 0.42 * size)
+        y = rng.uniform(0.42 * size, max(1 / aspect - 0.42 * size, 0.43 * size))
+        gap = min(
+            (float(np.hypot(x - o.x, y - o.y)) - 0.45 * (size + o.size) for o in others),
+            default=1.0,
+        )
+        if gap > room:
+            best, room = (x, y), gap
+        if gap > 0:
+            break
+    sway = (0.0, 0.0, 0.0, 0.0)
+    if moving:
+        amplitude = rng.uniform(0.01, 0.05, 2)
+        sway = (*amplitude.tolist(), float(rng.uniform(0.1, 0.4)), float(rng.uniform(0, 6.3)))
+    return Thing(
+        name,
+        *best,
+        size,
+        sway,
+        look(rng),
+        voice(rng) if voice else None,
+        gain=float(rng.uniform(0.5, 1)),
+    )
+
+
+def _arrange(
+    rng: np.random.Generator, members: Sequence[Member], aspect: float, moving: bool
+) -> tuple[Thing, ...]:
+    things: list[Thing] = []
+    for member in members:
+        things.append(_thing(rng, member, aspect, moving, things))
+    # Small things lie on top, or they would be hidden more often than not.
+    return tuple(sorted(things, key=lambda thing: -thing.size))
