@@ -1,4 +1,4 @@
-"""What drawn things look like: sixteen families, each a shape with a texture, in overlapping colours.
+"""What drawn things look like: sixteen families, each a shape with a texture; colours overlap.
 
 Everything is a function of continuous coordinates, so a thing is the same at any resolution.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 Field = Callable[[Array, Array], Array]
 
 # Shapes: how far inside a point lies, in units of the thing's half size; negative outside.
@@ -173,7 +174,7 @@ def paint(
         How much of each pixel it covers (0..1), and the part of the canvas that this is for.
     """
     height, width = canvas.shape[:2]
-    reach = size * 0.75
+    reach = size * 0.67
     x0, x1 = int(max(0, (x - reach) * pixels[0])), int(min(width, (x + reach) * pixels[0] + 1))
     y0, y1 = int(max(0, (y - reach) * pixels[1])), int(min(height, (y + reach) * pixels[1] + 1))
     where = slice(y0, max(y0, y1)), slice(x0, max(x0, x1))
@@ -184,26 +185,30 @@ def paint(
     v = ((rows * cos - columns * sin) * look.stretch).astype(np.float32)
     pixel = 2 / size / min(pixels)
     cover = np.clip(look.shape(u, v) / pixel + 0.5, 0, 1).astype(np.float32)
-    mix = look.texture(u + look.phase, v + look.phase).astype(np.float32)[..., None]
+    seen = cover > 0  # half of the rectangle or less: the rest needs no texture and no blending
+    mix = look.texture(u[seen] + look.phase, v[seen] + look.phase).astype(np.float32)[:, None]
     first, second = (np.asarray(c, np.float32) for c in look.colours)
-    colour = first + (second - first) * mix
-    canvas[where] += (colour - canvas[where]) * cover[..., None]
+    part = canvas[where]
+    below = part[seen]
+    part[seen] = below + (first + (second - first) * mix - below) * cover[seen][:, None]
     return cover, where
 
 
 def _grid_up(grid: Array, height: int, width: int) -> Array:
     """A coarse `[n, m, 3]` grid, bilinear to `[height, width, 3]`."""
 
-    def weights(cells: int, size: int) -> Array:
-        at = (np.arange(size) + 0.5) / size * (cells - 1)
-        low = np.minimum(at.astype(int), cells - 2)
-        w = np.zeros((size, cells), np.float32)
-        w[np.arange(size), low] = 1 - (at - low)
-        w[np.arange(size), low + 1] = at - low
-        return w
+    def between(low: Array, high: Array, share: Array) -> Array:
+        return low + (high - low) * share
 
-    rows, columns = weights(grid.shape[0], height), weights(grid.shape[1], width)
-    return np.stack([rows @ grid[..., c] @ columns.T for c in range(3)], axis=-1)
+    def cells(count: int, size: int) -> tuple[NDArray[np.intp], Array]:
+        at = (np.arange(size) + 0.5) / size * (count - 1)
+        low = np.minimum(at.astype(np.intp), count - 2)
+        return low, (at - low).astype(np.float32)
+
+    rows, down = cells(grid.shape[0], height)
+    columns, across = cells(grid.shape[1], width)
+    wide = between(grid[:, columns], grid[:, columns + 1], across[:, None])
+    return between(wide[rows], wide[rows + 1], down[:, None, None])
 
 
 def background(rng: np.random.Generator, height: int, width: int, aspect: float) -> Array:

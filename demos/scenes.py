@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-
 from avsl.demos.looks import FAMILIES, Look, background, family_look, paint, stranger_look
 from avsl.demos.voices import Samples, Voice, family_voice, noise, stranger_voice
+from numpy.typing import NDArray
 
 Kind = Literal["one", "two", "silence", "noise", "outside"]
 """What sounds: one thing, two at once, nothing, only noise, or something that is not in view."""
 
-KINDS: dict[Kind, float] = {"one": 0.66, "two": 0.12, "silence": 0.03, "noise": 0.05, "outside": 0.14}
+KINDS: dict[Kind, float] = {
+    "one": 0.66,
+    "two": 0.12,
+    "silence": 0.03,
+    "noise": 0.05,
+    "outside": 0.14,
+}
 """How often each kind comes when none is asked for."""
 
 RATE = 16_000
@@ -49,7 +54,7 @@ class Thing:
     sway: tuple[float, float, float, float]
     """Amplitude across and down, frequency in Hz, phase."""
     paint: Painter
-    voice: Voice | None
+    voice: Voice
     gain: float
 
     def place(self, time: float) -> tuple[float, float]:
@@ -73,8 +78,8 @@ class Turn:
 
 @dataclass(frozen=True)
 class Scene:
-    """A whole scene. `things` come in drawing order, the last lies on top; `outside` sounds without
-    being in view, in the turns that name thing -1."""
+    """A whole scene. `things` come in drawing order, the last lies on top; `strangers` are part of
+    the background; `outside` sounds without being in view, in the turns that name thing -1."""
 
     seed: tuple[int, int]
     kind: Kind
@@ -82,7 +87,8 @@ class Scene:
     """Width over height of the picture as a person sees it."""
     things: tuple[Thing, ...]
     strangers: tuple[Thing, ...]
-    outside: Voice | None
+    background: Callable[[np.random.Generator, int, int, float], NDArray[np.float32]]
+    outside: Voice
     turns: tuple[Turn, ...]
     loudness: float
     """Gain of all that sounds; 0 is silence."""
@@ -100,8 +106,6 @@ class Scene:
         visibly covers (`[n, h, w]` in 0..1). A size of another aspect is a stretched picture."""
         canvas = self._background(height, width).copy()
         pixels = (float(width), height * self.aspect)
-        for stranger in self.strangers:
-            stranger.paint(canvas, *stranger.place(time), stranger.size, pixels)
         masks = np.zeros((len(self.things), height, width), np.float32)
         for i, thing in enumerate(self.things):
             cover, where = thing.paint(canvas, *thing.place(time), thing.size, pixels)
@@ -122,8 +126,7 @@ class Scene:
             for i in turn.things:
                 voice = self.outside if i < 0 else self.things[i].voice
                 gain = 1.0 if i < 0 else self.things[i].gain
-                if voice:
-                    mix[heard] += gain * edge[heard] * voice(t[heard])
+                mix[heard] += gain * edge[heard] * voice(t[heard])
         level = 10 ** (self.noise_db / 20) * 0.3
         mix += level * noise((*self.seed, 7), first, count, self.noise_colour)
         return np.clip(mix * self.loudness, -1, 1).astype(np.float32)
@@ -133,12 +136,15 @@ class Scene:
         key = (self.seed, height, width)
         if _last_background.get("key") != key:
             rng = np.random.default_rng((*self.seed, 3))
-            _last_background.update(key=key, canvas=background(rng, height, width, self.aspect))
-        canvas: NDArray[np.float32] = _last_background["canvas"]  # type: ignore[assignment]
-        return canvas
+            canvas = self.background(rng, height, width, self.aspect)
+            for thing in self.strangers:
+                thing.paint(canvas, thing.x, thing.y, thing.size, (width, height * self.aspect))
+            _last_background.update(key=key, canvas=canvas)
+        made: NDArray[np.float32] = _last_background["canvas"]
+        return made
 
 
-_last_background: dict[str, object] = {}
+_last_background: dict[str, Any] = {}
 
 
 def boxes(masks: Mask) -> list[tuple[float, float, float, float]]:
@@ -149,35 +155,48 @@ def boxes(masks: Mask) -> list[tuple[float, float, float, float]]:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if len(rows):
             h, w = mask.shape
-            found.append(
-                (columns[0] / w, rows[0] / h, (columns[-1] + 1) / w, (rows[-1] + 1) / h)
-            )
+            found.append((columns[0] / w, rows[0] / h, (columns[-1] + 1) / w, (rows[-1] + 1) / h))
         else:
             found.append((0.0, 0.0, 0.0, 0.0))
     return found
 
 
-Cast = Sequence[tuple[str, Callable[[np.random.Generator], Painter], Callable[[np.random.Generator], Voice]]]
-"""The families that scenes are made of: name, how to make an individual's look, and its voice."""
+@dataclass(frozen=True)
+class Family:
+    """A kind of thing: how to make an individual's look, and its voice."""
+
+    name: str
+    look: Callable[[np.random.Generator], Painter]
+    voice: Callable[[np.random.Generator], Voice]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """What scenes are made of: families, and the place they are in (see `looks.background`)."""
+
+    families: tuple[Family, ...]
+    background: Callable[[np.random.Generator, int, int, float], NDArray[np.float32]]
 
 
 def _painter(look: Look) -> Painter:
     return lambda canvas, x, y, size, pixels: paint(canvas, look, x, y, size, pixels)
 
 
-def drawn_cast() -> Cast:
-    """The sixteen drawn families."""
-    return [
-        (
-            name,
-            lambda rng, i=i: _painter(family_look(i, rng)),
-            lambda rng, i=i: family_voice(i, rng),
-        )
-        for i, name in enumerate(FAMILIES)
-    ]
+def _drawn(family: int, name: str) -> Family:
+    return Family(
+        name,
+        lambda rng: _painter(family_look(family, rng)),
+        lambda rng: family_voice(family, rng),
+    )
 
 
-DRAWN = drawn_cast()
+DRAWN = Cast(
+    tuple(_drawn(i, name) for i, name in enumerate(FAMILIES)),
+    background,
+)
+"""The sixteen drawn families."""
+
+STRANGER = Family("", lambda rng: _painter(stranger_look(rng)), stranger_voice)
 
 
 def make_scene(
@@ -206,20 +225,18 @@ def make_scene(
     drawn_aspect = float(rng.choice([16 / 9, 16 / 9, 4 / 3, 1.0, 9 / 16]))
     aspect = aspect or drawn_aspect
     drawn_count = int(rng.choice([1, 2, 3, 4], p=[0.15, 0.35, 0.3, 0.2]))
-    count = min(count or drawn_count, len(cast))
+    count = min(count or drawn_count, len(cast.families))
     if kind == "two":
         count = max(count, 2)
-    families = rng.permutation(len(cast))
-    things = _arrange(rng, [cast[f] for f in families[:count]], aspect, moving)
+    families = [cast.families[f] for f in rng.permutation(len(cast.families))]
+    things = _arrange(rng, families[:count], aspect, moving)
     strangers = tuple(
-        _thing(rng, ("", lambda r: _painter(stranger_look(r)), None), aspect, moving, [])
+        _thing(rng, STRANGER, aspect, False, [])
         for _ in range(rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))
     )
     unseen = families[count:]
-    if len(unseen) and rng.random() < 0.6:
-        outside = cast[unseen[0]][2](rng)
-    else:
-        outside = stranger_voice(rng)
+    absent = unseen[0] if unseen and rng.random() < 0.6 else STRANGER
+    outside = absent.voice(rng)
     who = {
         "one": (int(rng.integers(len(things))),),
         "two": tuple(int(i) for i in rng.permutation(len(things))[:2]),
@@ -231,6 +248,7 @@ def make_scene(
         aspect,
         things,
         strangers,
+        cast.background,
         outside,
         (Turn(-3600.0, 3600.0, who),) if who else (),
         loudness=0.0 if kind == "silence" else float(10 ** rng.uniform(-1.4, -0.2)),
@@ -239,18 +257,10 @@ def make_scene(
     )
 
 
-Member = tuple[
-    str,
-    Callable[[np.random.Generator], Painter],
-    Callable[[np.random.Generator], Voice] | None,
-]
-
-
 def _thing(
-    rng: np.random.Generator, member: Member, aspect: float, moving: bool, others: list[Thing]
+    rng: np.random.Generator, family: Family, aspect: float, moving: bool, others: list[Thing]
 ) -> Thing:
     """An individual at a place where it covers little of the others, as far as one can be found."""
-    name, look, voice = member
     size = float(np.exp(rng.uniform(*np.log(SIZES))))
     size = min(size, 0.9 / aspect)
     best, room = (0.5, 0.5 / aspect), -np.inf
@@ -270,21 +280,21 @@ def _thing(
         amplitude = rng.uniform(0.01, 0.05, 2)
         sway = (*amplitude.tolist(), float(rng.uniform(0.1, 0.4)), float(rng.uniform(0, 6.3)))
     return Thing(
-        name,
+        family.name,
         *best,
         size,
         sway,
-        look(rng),
-        voice(rng) if voice else None,
+        family.look(rng),
+        family.voice(rng),
         gain=float(rng.uniform(0.5, 1)),
     )
 
 
 def _arrange(
-    rng: np.random.Generator, members: Sequence[Member], aspect: float, moving: bool
+    rng: np.random.Generator, families: Sequence[Family], aspect: float, moving: bool
 ) -> tuple[Thing, ...]:
     things: list[Thing] = []
-    for member in members:
-        things.append(_thing(rng, member, aspect, moving, things))
+    for family in families:
+        things.append(_thing(rng, family, aspect, moving, things))
     # Small things lie on top, or they would be hidden more often than not.
     return tuple(sorted(things, key=lambda thing: -thing.size))

@@ -7,12 +7,14 @@ sum of sines of random frequency rather than a stream of draws.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
-Voice = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Wave = NDArray[Any]
+Voice = Callable[[Wave], Wave]
 """Sound pressure at each time in seconds, about 1 at its loudest."""
 
 
@@ -25,12 +27,12 @@ def _harmonic(rng: np.random.Generator, pitch: float) -> Voice:
     phases = rng.uniform(0, 2 * np.pi, count)
     rate, depth = rng.uniform(4, 7), rng.uniform(0, 0.008)
 
-    def voice(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    def voice(t: Wave) -> Wave:
         turn = 2 * np.pi * f0 * (t + depth / (2 * np.pi * rate) * np.sin(2 * np.pi * rate * t))
-        return np.sum(
-            [w * np.sin(k * turn + p) for k, (w, p) in enumerate(zip(weights, phases, strict=True), 1)],
-            axis=0,
-        )
+        out = np.zeros_like(t)
+        for k, (weight, phase) in enumerate(zip(weights, phases, strict=True), 1):
+            out += weight * np.sin(k * turn + phase)
+        return out
 
     return voice
 
@@ -42,7 +44,7 @@ def _hiss(rng: np.random.Generator, centre: float) -> Voice:
     phases = rng.uniform(0, 2 * np.pi, 40)
     rate, depth, shift = rng.uniform(4, 9), rng.uniform(0.2, 0.8), rng.uniform(0, 6.3)
 
-    def voice(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    def voice(t: Wave) -> Wave:
         noise = np.zeros_like(t)
         for f, p in zip(frequencies, phases, strict=True):
             noise += np.sin(2 * np.pi * f * t + p)
@@ -54,20 +56,20 @@ def _hiss(rng: np.random.Generator, centre: float) -> Voice:
 def _sweep(rng: np.random.Generator, shape: float) -> Voice:
     """A pitch that glides, again and again: a siren, a bird. `shape`: up, down, both, or wide."""
     low, high, period = {
-        0.0: (350, 1500, 0.42),
-        1.0: (2600, 500, 0.5),
-        2.0: (900, 1500, 0.3),
-        3.0: (1500, 5200, 0.24),
+        0.0: (350.0, 1500.0, 0.42),
+        1.0: (2600.0, 500.0, 0.5),
+        2.0: (900.0, 1500.0, 0.3),
+        3.0: (1500.0, 5200.0, 0.24),
     }[shape]
     low, high = (f * 2 ** rng.normal(0, 0.06) for f in (low, high))
     period *= 2 ** rng.normal(0, 0.12)
     start = rng.random()
     overtone = rng.uniform(0, 0.4)
 
-    def voice(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    def voice(t: Wave) -> Wave:
         at = (t / period + start) % 1
         edge = np.clip(np.minimum(at, 1 - at) * 25, 0, 1)
-        length = period
+        length: Any = period
         if shape == 2.0:  # up and down again
             length = np.where(at < 0.5, -period / 2, period / 2)
             at = np.abs(2 * at - 1)
@@ -83,7 +85,7 @@ def _pulses(rng: np.random.Generator, rate_and_ring: tuple[float, float]) -> Voi
     decay = rng.uniform(25, 60)
     start, colour = rng.random(), rng.uniform(1.4, 1.7)
 
-    def voice(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    def voice(t: Wave) -> Wave:
         since = (t * rate + start) % 1 / rate
         strike = np.sin(2 * np.pi * ring * since) + 0.5 * np.sin(2 * np.pi * ring * colour * since)
         return np.exp(-decay * since) * np.minimum(since * 2000, 1) * strike
@@ -95,7 +97,10 @@ _KINDS: tuple[Callable[[np.random.Generator], Voice], ...] = (
     *(lambda rng, f=f: _harmonic(rng, f) for f in (165.0, 330.0, 660.0, 1320.0)),
     *(lambda rng, f=f: _hiss(rng, f) for f in (350.0, 900.0, 2200.0, 5000.0)),
     *(lambda rng, s=s: _sweep(rng, s) for s in (0.0, 1.0, 2.0, 3.0)),
-    *(lambda rng, p=p: _pulses(rng, p) for p in ((5.0, 420.0), (8.0, 1300.0), (13.0, 2600.0), (20.0, 800.0))),
+    *(
+        lambda rng, p=p: _pulses(rng, p)
+        for p in ((5.0, 420.0), (8.0, 1300.0), (13.0, 2600.0), (20.0, 800.0))
+    ),
 )
 
 
@@ -110,7 +115,9 @@ def stranger_voice(rng: np.random.Generator) -> Voice:
     kind = rng.integers(4)
     if kind == 0:  # a chord, detuned from every family's pitch
         root = 110 * 2 ** rng.uniform(0, 2)
-        parts = [_harmonic(rng, root * r) for r in rng.choice([1, 1.19, 1.26, 1.5, 1.68, 2.24], 3, False)]
+        parts = [
+            _harmonic(rng, root * r) for r in rng.choice([1, 1.19, 1.26, 1.5, 1.68, 2.24], 3, False)
+        ]
     elif kind == 1:  # syllables: a buzz whose formants move
         return _babble(rng)
     elif kind == 2:  # wide rumble or roar
@@ -126,13 +133,18 @@ def _babble(rng: np.random.Generator) -> Voice:
     wander = rng.uniform(0.3, 1.1, 3)
     shifts = rng.uniform(0, 6.3, 5)
 
-    def voice(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    def voice(t: Wave) -> Wave:
         pitch = f0 * (1 + 0.12 * np.sin(2 * np.pi * 0.6 * t + shifts[3]))
         moving = [
             f * (1 + 0.25 * np.sin(2 * np.pi * rate * w * t + s))
             for f, w, s in zip(formants, wander, shifts, strict=False)
         ]
-        turn = 2 * np.pi * f0 * (t - 0.12 / (2 * np.pi * 0.6) * np.cos(2 * np.pi * 0.6 * t + shifts[3]))
+        turn = (
+            2
+            * np.pi
+            * f0
+            * (t - 0.12 / (2 * np.pi * 0.6) * np.cos(2 * np.pi * 0.6 * t + shifts[3]))
+        )
         out = np.zeros_like(t)
         for k in range(1, int(4000 / f0)):
             gain = sum(np.exp(-(((k * pitch - f) / 180) ** 2)) for f in moving)

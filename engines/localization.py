@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-
 from avsl.engines.bundle import Thresholds
+from numpy.typing import NDArray
 
 Map = NDArray[np.float32]
 State = Literal["silent", "unseen", "unsure", "sounding"]
@@ -52,9 +51,7 @@ def describe(time: float, map_: Map, level: float, silent: bool, t: Thresholds) 
         nothing = np.zeros_like(map_)
         return Localization(time, nothing, level, "silent", 0.0, (), ())
     score = float(map_.max())
-    state: State = (
-        "sounding" if score >= t.sounding else "unseen" if score < t.unseen else "unsure"
-    )
+    state: State = "sounding" if score >= t.sounding else "unseen" if score < t.unseen else "unsure"
     if score < t.glow:
         return Localization(time, map_, level, state, score, (), ())
     regions = _regions(map_, t.glow)

@@ -96,8 +96,8 @@ def conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequ
 
 
 class PictureEncoder(nn.Module):
-    """Picture `[B, 3, h, w]` in [-1, 1] to features `[B, E, h/8, w/8]`. A coarser level, added back,
-    lets each cell see things of half the picture's width."""
+    """Picture `[B, 3, h, w]` in [-1, 1] to features `[B, E, h/8, w/8]`. A coarser level, added
+    back, lets each cell see things of half the picture's width."""
 
     def __init__(self, width: int, embedding: int) -> None:
         super().__init__()
@@ -109,7 +109,9 @@ class PictureEncoder(nn.Module):
             conv(4 * w, 6 * w, 2), Block(6 * w), Block(6 * w), conv(6 * w, 4 * w, kernel=1)
         )
         self.head = nn.Sequential(
-            conv(4 * w, 4 * w), nn.Conv2d(4 * w, embedding, 1, bias=False), nn.BatchNorm2d(embedding)
+            conv(4 * w, 4 * w),
+            nn.Conv2d(4 * w, embedding, 1, bias=False),
+            nn.BatchNorm2d(embedding),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ Three resizers would differ by up to a hundred levels, and live would not equal 
 
 from __future__ import annotations
 
+from typing import cast
+
 import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -28,4 +30,4 @@ class Resizer:
         planar = self._reformatter.reformat(
             frame, self.width, self.height, "gbrp", interpolation=Interpolation.AREA
         )
-        return planar.to_ndarray()
+        return cast(Picture, planar.to_ndarray())

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from avsl.demos.scenes import DRAWN, Cast
+from avsl.engines import UserError
+from avsl.engines.networks import Network, NetworkSpec
+from avsl.train.pool import Batch, Pool
+from avsl.train.recipe import Recipe
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,12 +24,6 @@ from rich.progress import (
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-
-from avsl.demos.scenes import DRAWN, Cast
-from avsl.engines import UserError
-from avsl.engines.networks import Network, NetworkSpec
-from avsl.train.pool import Batch, Pool
-from avsl.train.recipe import Recipe
 
 CHECKPOINT_STEPS = 250
 
@@ -144,7 +143,8 @@ def fit(recipe: Recipe, run: Path, *, cast: Cast = DRAWN, resume: bool = False) 
                 metrics.write(json.dumps(line) + "\n")
                 metrics.flush()
                 total = 0.0
-    return average.eval()
+    average.eval()
+    return average
 
 
 def _step(network: Network, batch: Batch, step: int, recipe: Recipe) -> Tensor:

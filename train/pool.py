@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from avsl.demos.scenes import DRAWN, RATE, STRANGER, Cast, make_scene
+from avsl.demos.voices import noise
 from numpy.typing import NDArray
-
-from avsl.demos.scenes import DRAWN, RATE, Cast, make_scene
-from avsl.demos.voices import noise, stranger_voice
 
 MAX_THINGS = 4
 CLIP = 2 * RATE
@@ -33,9 +32,10 @@ class Batch:
 
 
 def cell_cover(masks: NDArray[np.float32], cell: int) -> NDArray[np.float32]:
-    """Share of each cell of `cell` x `cell` pixels that a mask covers: `[n, h, w]` to `[n, m, n]`."""
+    """Share of each `cell` x `cell` pixels that a mask covers: `[n, h, w]` to `[n, m, k]`."""
     n, h, w = masks.shape
-    return masks.reshape(n, h // cell, cell, w // cell, cell).mean((2, 4))
+    shares: NDArray[np.float32] = masks.reshape(n, h // cell, cell, w // cell, cell).mean((2, 4))
+    return shares
 
 
 def render_still(
@@ -45,14 +45,15 @@ def render_still(
     scene, rendered at twice the size and averaged, as the resizer does with a camera's picture."""
     height, width = size
     scene = make_scene(seed, index, cast=cast)
-    names = [name for name, _, _ in cast]
+    names = [family.name for family in cast.families]
     picture, masks = scene.render(0, 2 * height, 2 * width)
-    small = picture.reshape(height, 2, width, 2, 3).mean((1, 3), dtype=np.float32)
+    sums = picture[0::2].astype(np.uint16) + picture[1::2]
+    small = (sums[:, 0::2] + sums[:, 1::2] + 2) // 4
     cover = np.zeros((MAX_THINGS, height // 8, width // 8), np.uint8)
     cover[: len(masks)] = np.rint(cell_cover(masks, 16) * 255)
     families = np.full(MAX_THINGS, -1, np.int16)
     families[: len(scene.things)] = [names.index(thing.family) for thing in scene.things]
-    return np.rint(small).astype(np.uint8), cover, families
+    return small.astype(np.uint8), cover, families
 
 
 class Pool:
@@ -75,13 +76,13 @@ class Pool:
         _job.update(seed=seed, size=size, cast=cast, voices=voices)
         with multiprocessing.get_context("fork").Pool(workers or None) as pool:
             stills = pool.map(_render, range(pictures), chunksize=50)
-            clips = pool.map(_clip, range((len(cast) + 2) * voices), chunksize=50)
+            clips = pool.map(_clip, range((len(cast.families) + 2) * voices), chunksize=50)
         rng = np.random.default_rng((seed, 11))
         self.noises = np.stack([noise((seed, i), 0, CLIP, rng.random()) for i in range(64)])
         self.pictures = np.stack([still[0] for still in stills])
         self.cover = np.stack([still[1] for still in stills])
         self.families = np.stack([still[2] for still in stills])
-        self.clips = np.stack(clips).reshape(len(cast) + 2, voices, CLIP)
+        self.clips = np.stack(clips).reshape(-1, voices, CLIP)
         """Voices as int16: a row for each family, the last two rows hold strangers."""
 
     def batch(self, seed: int, step: int, n: int) -> Batch:
@@ -149,10 +150,10 @@ class Pool:
         return self._voice(rng, int(rng.integers(len(self.clips))))
 
     def _outside(self, rng: np.random.Generator, families: NDArray[np.int16]) -> int:
-        absent = np.setdiff1d(np.arange(len(self.cast)), families)
+        absent = np.setdiff1d(np.arange(len(self.cast.families)), families)
         if len(absent) and rng.random() < 0.6:
             return int(rng.choice(absent))
-        return len(self.cast) + int(rng.integers(2))
+        return len(self.cast.families) + int(rng.integers(2))
 
     def _noise(self, rng: np.random.Generator) -> NDArray[np.float32]:
         start = rng.integers(CLIP - self.window)
@@ -167,9 +168,10 @@ def _render(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[n
 
 
 def _clip(index: int) -> NDArray[np.int16]:
-    cast: Cast = _job["cast"]
+    families = _job["cast"].families
     row = index // _job["voices"]
     rng = np.random.default_rng((_job["seed"], index, 5))
-    voice = cast[row][2](rng) if row < len(cast) else stranger_voice(rng)
+    family = families[row] if row < len(families) else STRANGER
+    voice = family.voice(rng)
     wave = voice(np.arange(CLIP) / RATE)
     return np.rint(np.clip(wave, -1, 1) * 32767).astype(np.int16)

@@ -1,4 +1,4 @@
-"""A training's settings: a TOML file becomes a frozen dataclass; what it doesn't know is refused."""
+"""A training's settings: a TOML file becomes a frozen dataclass; unknown keys are refused."""
 
 from __future__ import annotations
 

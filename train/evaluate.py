@@ -1,0 +1,189 @@
+"""How well an engine finds what sounds, and whether it listens: on scenes it has not seen, through
+the same resizer, windows and gate as every other picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import av
+import numpy as np
+from avsl.demos.scenes import DRAWN, Cast, Kind, Scene, boxes, make_scene
+from avsl.engines import Engine, Localization, Localizer, Picture, Resizer, Samples, SoundTimeline
+from avsl.train.metrics import (
+    RULES,
+    Array,
+    auc,
+    binarise,
+    box_mask,
+    centre_disc,
+    ciou,
+    in_box,
+    map_peak,
+    success,
+    upsample,
+)
+
+Box = tuple[float, float, float, float]
+TEST_SEED = 2_000_000
+CALIBRATION_SEED = 1_000_000
+"""Series of scenes that no training uses (recipes count their seeds from 1)."""
+
+
+@dataclass(frozen=True)
+class Still:
+    """A scene's picture, as the resizer gives it, with the boxes of its things and its sound."""
+
+    scene: Scene
+    picture: Picture
+    boxes: list[Box]
+    samples: Samples
+
+    @property
+    def truth(self) -> list[Box]:
+        """Boxes of what sounds in view."""
+        return [self.boxes[i] for i in self.scene.sounding(0)]
+
+
+def stills(
+    seed: int, count: int, resize: Resizer, *, cast: Cast = DRAWN, kind: Kind | None = None
+) -> Iterator[Still]:
+    """`count` held-out stills, rendered at 360 lines and resized like any file's frames."""
+    for index in range(count):
+        scene = make_scene(seed, index, cast=cast, kind=kind)
+        height = 360 if scene.aspect >= 1 else 640
+        picture, masks = scene.render(0, height, round(height * scene.aspect / 2) * 2)
+        small = resize(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+        yield Still(scene, small, boxes(masks), scene.sound(-1, 1))
+
+
+def hear(engine: Engine, picture: Picture, samples: Samples) -> Localization:
+    """Localizes one still with the second of sound before it, in a fresh gate."""
+    window = engine.bundle.window
+    sound = SoundTimeline(window.rate, 2 * window.length / window.rate)
+    sound.write(-len(samples), samples)
+    return Localizer(engine)(window.guard / window.rate, picture, sound)
+
+
+@dataclass
+class Tally:
+    """Answers to yes-or-no questions and areas, by name."""
+
+    rows: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, value: float) -> None:
+        self.rows.setdefault(name, []).append(float(value))
+
+    def mean(self, name: str) -> float:
+        values = self.rows.get(name, [])
+        return float(np.mean(values)) if values else float("nan")
+
+
+def evaluate_scenes(
+    engine: Engine,
+    count: int = 1000,
+    *,
+    seed: int = TEST_SEED,
+    cast: Cast = DRAWN,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Measures an engine on `count` held-out scenes.
+
+    Returns:
+        Shares in 0..1: what the README of a bundle prints, see `SCORES`; `n` counts behind each.
+    """
+    resize = Resizer(engine.bundle.picture_size)
+    glow = engine.bundle.thresholds.glow
+    tally = Tally()
+    rows: dict[str, list[tuple[Array, Array]]] = {
+        "engine": [],
+        "shuffled sound": [],
+        "centre disc": [],
+        "whole picture": [],
+    }
+    disc = centre_disc(engine.bundle.map_size)
+    previous: Samples | None = None
+    for done, still in enumerate(stills(seed, count, resize, cast=cast), 1):
+        heard = hear(engine, still.picture, still.samples)
+        _negatives(tally, still.scene.kind, heard, glow)
+        if still.truth:
+            truth = box_mask(still.truth)
+            rows["engine"].append((heard.map, truth))
+            rows["centre disc"].append((disc, truth))
+            rows["whole picture"].append((np.ones_like(disc), truth))
+            if previous is not None:
+                rows["shuffled sound"].append((hear(engine, still.picture, previous).map, truth))
+            previous = still.samples
+            _positives(tally, engine, still, heard)
+        progress(done)
+    return {
+        **{name: round(tally.mean(name), 4) for name in SCORES},
+        "n": {name: len(tally.rows.get(name, [])) for name in SCORES},
+        "table": {name: summarise(pairs, glow) for name, pairs in rows.items()},
+        "scenes": count,
+        "seed": seed,
+    }
+
+
+SCORES = {
+    "peak": "peak inside a sounding thing, two or more things in view",
+    "interactive": "given another thing's sound, the peak moves into that thing",
+    "both": "two at once: both found",
+    "quiet_area": "silence and noise: share of the picture over the threshold",
+    "quiet_state": "silence and noise: said to be silent or unseen",
+    "outside_area": "sound from out of view: share of the picture over the threshold",
+    "outside_state": "sound from out of view: said to be silent or unseen",
+    "sounding_state": "a thing in view sounds: said to be sounding",
+}
+
+
+def _negatives(tally: Tally, kind: Kind, heard: Localization, glow: float) -> None:
+    name = {"silence": "quiet", "noise": "quiet", "outside": "outside"}.get(kind)
+    if name:
+        tally.add(f"{name}_area", float((upsample(heard.map) > glow).mean()))
+        tally.add(f"{name}_state", heard.state in ("silent", "unseen"))
+
+
+def _positives(tally: Tally, engine: Engine, still: Still, heard: Localization) -> None:
+    scene = still.scene
+    tally.add("sounding_state", heard.state == "sounding")
+    if scene.kind == "two":
+        hits = [any(in_box(x, y, box) for x, y, _ in heard.peaks) for box in still.truth]
+        tally.add("both", all(hits))
+    if len(scene.things) < 2:
+        return
+    x, y = map_peak(heard.map)
+    tally.add("peak", heard.state != "silent" and any(in_box(x, y, box) for box in still.truth))
+    if scene.kind == "one":
+        other = (scene.sounding(0)[0] + 1) % len(scene.things)
+        swapped = hear(engine, still.picture, with_sound_of(scene, other).sound(-1, 1))
+        x, y = map_peak(swapped.map)
+        tally.add("interactive", swapped.state != "silent" and in_box(x, y, still.boxes[other]))
+
+
+def with_sound_of(scene: Scene, thing: int) -> Scene:
+    """The same scene, with another of its things sounding."""
+    turns = tuple(dataclasses.replace(turn, things=(thing,)) for turn in scene.turns)
+    return dataclasses.replace(scene, turns=turns)
+
+
+def summarise(pairs: Iterable[tuple[Array, Array]], threshold: float) -> dict[str, float]:
+    """cIoU at 0.5 and AUC under each rule, in percent, and the peak's share inside the truth, for
+    pairs of a map `[m, n]` and a truth `[224, 224]`."""
+    values: dict[str, list[float]] = {rule: [] for rule in RULES}
+    peaks = []
+    for map_, truth in pairs:
+        large = upsample(map_)
+        for rule in RULES:
+            values[rule].append(ciou(binarise(large, rule, threshold), truth))
+        x, y = map_peak(map_)
+        peaks.append(truth[int(y * len(truth)), int(x * len(truth))] > 0)
+    row: dict[str, float] = {"n": len(peaks)}
+    for rule in RULES:
+        found = np.array(values[rule])
+        row[f"ciou_{rule}"] = round(100 * success(found), 2)
+        row[f"auc_{rule}"] = round(100 * auc(found), 2)
+    row["peak"] = round(100 * float(np.mean(peaks)), 2) if peaks else 0.0
+    return row
