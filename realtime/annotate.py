@@ -1,0 +1,133 @@
+"""Video files to annotated files: sound and timing untouched."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from avsl.engines import Engine, Localizer, Resizer, UserError
+from avsl.realtime.events import EventWriter
+from avsl.realtime.media_in import SUFFIXES, Sound, open_video
+from avsl.realtime.media_out import VideoWriter, check_target
+from avsl.realtime.overlay import Overlay
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of one file."""
+
+    out: Path
+    frames: int
+    seconds: float
+    """How long it took."""
+    notes: tuple[str, ...]
+    """What the user should know, a line each."""
+    partial: bool
+    """Whether it was stopped before the end; `out` is then named as partial."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one file is."""
+
+    frames: int
+    done: float
+    """Seconds of the film."""
+    total: float | None
+
+
+def annotate(
+    source: Path,
+    target: Path,
+    engine: Engine,
+    *,
+    every: int = 1,
+    events: Path | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> Report:
+    """Draws on every picture of `source` what makes the sound, and writes `target`.
+
+    Every `every`-th picture is localized, the ones between carry the newest map. When `stop` is
+    set, what is done so far is completed under the name `<target>.partial.<suffix>`.
+
+    Raises:
+        UserError: the source can't be read or the target can't be written; nothing is left of it.
+    """
+    check_target(target)
+    if target.exists():
+        if source.exists() and target.samefile(source):
+            raise UserError(f"{target}: is the film itself; name another file with -o")
+        if not overwrite:
+            raise UserError(f"{target}: exists already; --overwrite replaces it")
+    window = engine.bundle.window
+    began = time.monotonic()
+    video = open_video(source)
+    sound = Sound(source, window.rate, 4 * window.length / window.rate)
+    writer = lines = None
+    try:
+        writer = VideoWriter(target, video)
+        lines = EventWriter(events, engine.bundle, source.name, overwrite) if events else None
+        resize, localize = Resizer(engine.bundle.picture_size), Localizer(engine)
+        overlay = Overlay(engine.bundle.thresholds)
+        total, count, end = video.seconds, 0, 0.0
+        start: float | None = None
+        for frame in video.frames():
+            if stop is not None and stop.is_set():
+                break
+            heard = sound.listen(frame.time)
+            if frame.index % every == 0:
+                localization = localize(frame.time, resize(frame.picture), heard)
+                if lines:
+                    lines.write(localization)
+            picture = frame.picture
+            picture.make_writable()  # the decoder may still predict from these planes
+            overlay.draw(picture, localization)
+            writer.write(picture)
+            start = frame.time if start is None else start
+            count, end = count + 1, frame.time
+            progress(Progress(count, end - start, total))
+        else:
+            stop = None
+        partial = stop is not None
+        place = target.with_name(f"{target.stem}.partial{target.suffix}") if partial else None
+        out = writer.finish(place, until=end if partial else float("inf"))
+        writer_notes, writer = writer.notes, None
+        if lines:
+            lines.close()
+            lines = None
+        faults = [f"{source}: {note}" for f in (video.faults, sound.faults) if (note := f.note())]
+        notes = (*(f"{source}: {note}" for note in writer_notes), *faults)
+        return Report(out, count, time.monotonic() - began, notes, partial)
+    finally:
+        for unfinished in (writer, lines):
+            if unfinished:
+                unfinished.abandon()
+        video.close()
+        sound.close()
+
+
+def find_videos(sources: Iterable[Path]) -> list[Path]:
+    """The files themselves, and for each folder the videos in it, by their suffix.
+
+    Raises:
+        UserError: a folder has none.
+    """
+    found: list[Path] = []
+    for source in sources:
+        if not source.is_dir():
+            found.append(source)
+            continue
+        videos = sorted(
+            path
+            for path in source.iterdir()
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        )
+        if not videos:
+            raise UserError(f"{source}: no videos in this folder")
+        found += videos
+    return found

@@ -1,0 +1,185 @@
+"""The camera: a thread that does nothing but take pictures, stamp them and hand them on."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from avsl.realtime.opencv import cv2  # before everything that imports av
+
+# isort: split
+import av
+from av.video.reformatter import ColorRange, Colorspace
+from avsl.engines.errors import UserError
+from avsl.realtime.flow import Rate
+from avsl.realtime.frames import Frame
+
+STALL_S = 1.0
+"""A camera that gives no picture for so long is said to be missing. Slower ones don't exist: the
+longest exposure of a webcam in the dark is a fifth of a second."""
+RETRY_S = (0.25, 1.0)
+"""First and longest pause between two attempts to open the camera again."""
+URLS = ("http://", "https://", "rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://")
+LOW_DELAY = "fflags;nobuffer|flags;low_delay|max_delay;0|analyzeduration;500000|probesize;500000"
+"""FFmpeg would else hold back up to a second of a network stream."""
+
+
+class Camera:
+    """A camera by number, device path or address. It is opened at once, in the caller's thread
+    (macOS asks for permission in the main thread only), and opened again whenever it fails.
+
+    Each picture goes to `deliver` as a yuv420p `Frame`: half the memory of BGR, what the recorder
+    and the resizer work on without a conversion, and what a file would give.
+
+    Raises:
+        UserError: no such camera, or it is busy, or not permitted.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        size: tuple[int, int],
+        fps: float,
+        zero: float,
+        deliver: Callable[[Frame], None],
+    ) -> None:
+        self.rate = Rate()
+        self.taken = 0
+        self._source = source
+        self._size = size
+        self._fps = fps
+        self._zero = zero
+        self._deliver = deliver
+        self._problem: str | None = None
+        self._last = time.monotonic()
+        self._stop = threading.Event()
+        capture = self._open()
+        if capture is None:
+            raise UserError(f"camera {source}: {_why(source)}")
+        self._thread = threading.Thread(
+            target=self._run, args=(capture,), name="camera", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def missing(self) -> str | None:
+        """What is wrong with the camera now, or None."""
+        if self._problem is None and time.monotonic() - self._last > STALL_S:
+            return "no picture comes"
+        return self._problem
+
+    def close(self, timeout: float = 0.3) -> None:
+        """Stops the thread. One that hangs in the driver is left behind; it ends by itself."""
+        self._stop.set()
+        self._thread.join(timeout)
+
+    def _run(self, capture: cv2.VideoCapture | None) -> None:
+        pause = RETRY_S[0]
+        while not self._stop.is_set():
+            if capture is not None:
+                for picture, moment in self._pictures(capture):
+                    pause = RETRY_S[0]
+                    self._problem = None
+                    self._last = time.monotonic()
+                    self.rate.tick()
+                    self._deliver(Frame(picture, moment - self._zero, self.taken))
+                    self.taken += 1
+                self._problem = "no picture comes"
+                capture.release()
+            else:
+                self._problem = _why(self._source)
+            self._stop.wait(pause)
+            pause = min(2 * pause, RETRY_S[1])
+            capture = None if self._stop.is_set() else self._open()
+
+    def _pictures(self, capture: cv2.VideoCapture) -> Iterator[tuple[av.VideoFrame, float]]:
+        """Pictures with the moments they were captured at (`time.monotonic()`), until one fails."""
+        # Elsewhere than on V4L2 the property is no time of capture, or on another clock.
+        stamped = capture.getBackendName() == "V4L2"
+        last = 0.0
+        while not self._stop.is_set() and capture.grab():
+            now = time.monotonic()
+            stamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 if stamped else now
+            ok, bgr = capture.retrieve()
+            if not ok:
+                return
+            if not 0 <= now - stamp < STALL_S:
+                stamp = now
+            last = max(stamp, last + 1e-3)  # two pictures never share a moment
+            yield _planes(bgr), last
+
+    def _open(self) -> cv2.VideoCapture | None:
+        if self._source.startswith(URLS):
+            # RTSP by UDP would lose packets and show grey blocks.
+            os.environ.setdefault(
+                "OPENCV_FFMPEG_CAPTURE_OPTIONS", f"rtsp_transport;tcp|{LOW_DELAY}"
+            )
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 3000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 1500]
+            capture = cv2.VideoCapture(self._source, cv2.CAP_FFMPEG, limits)
+            return capture if capture.isOpened() else None
+        backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
+        device = int(self._source) if self._source.isdigit() else self._source
+        wanted = [
+            # Uncompressed, USB 2 has room for ten of these pictures a second.
+            (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
+            (cv2.CAP_PROP_FRAME_WIDTH, self._size[0]),
+            (cv2.CAP_PROP_FRAME_HEIGHT, self._size[1]),
+            (cv2.CAP_PROP_FPS, round(self._fps)),
+        ]
+        capture = cv2.VideoCapture(device, backend, [int(x) for pair in wanted for x in pair])
+        if not capture.isOpened():  # one that can't do what is asked for refuses all of it
+            capture.release()
+            capture = cv2.VideoCapture(device, backend)
+        return capture if capture.isOpened() else None
+
+
+def check_source(source: str) -> None:
+    """Raises:
+    UserError: `source` can't name a camera.
+    """
+    if not (source.isdigit() or source.startswith(("/dev/", *URLS))):
+        raise UserError(
+            f"camera {source}: a camera is a number (0), a device (/dev/video0), or an http or "
+            "rtsp address; avsl-live --list-devices shows what there is"
+        )
+
+
+def _planes(bgr: Any) -> av.VideoFrame:
+    """OpenCV's picture as yuv420p (BT.601, 16..235); an odd last row or column is left out."""
+    if bgr.ndim == 2:
+        bgr = cv2.cvtColor(bgr, cv2.COLOR_GRAY2BGR)
+    height, width = bgr.shape[0] // 2 * 2, bgr.shape[1] // 2 * 2
+    planes: Any = cv2.cvtColor(bgr[:height, :width], cv2.COLOR_BGR2YUV_I420)
+    frame = av.VideoFrame.from_numpy_buffer(planes, "yuv420p")
+    frame.colorspace = Colorspace.ITU601
+    frame.color_range = ColorRange.MPEG
+    return frame
+
+
+def _why(source: str) -> str:
+    """Why a camera couldn't be opened, and what to do."""
+    if source.startswith(URLS):
+        return "no pictures come from this address; check it, and that the camera is on"
+    path = Path(f"/dev/video{source}" if source.isdigit() else source)
+    if sys.platform != "linux":
+        return "can't be opened; is it plugged in, free, and is this terminal permitted to use it?"
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+    except OSError as error:
+        with contextlib.suppress(KeyError):
+            return {
+                errno.ENOENT: f"there is no {path}; avsl-live --list-devices shows what there is",
+                errno.ENODEV: f"there is no camera at {path} any more; plug it in again",
+                errno.EBUSY: "busy; close the other program that uses it",
+                errno.EACCES: f"no permission for {path}; sudo usermod -aG video $USER, then log "
+                "in again",
+            }[error.errno or 0]
+        return f"{path} can't be opened ({error.strerror})"
+    return "can't be opened; it is no camera, or another program uses it"

@@ -1,0 +1,231 @@
+"""Recording live: pictures and sound with their times into an mp4 or mkv that survives a crash."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.frame import PictureType
+from av.video.reformatter import VideoReformatter
+from avsl.engines.errors import UserError
+from avsl.engines.localization import Localization
+from avsl.engines.windows import Samples
+from avsl.realtime.frames import Frame
+
+SUFFIXES = (".mp4", ".mov", ".mkv")
+QUEUE_BYTES = 128 << 20
+"""So much waits for a slow encoder (three seconds at 1280x720) before pictures are lost."""
+FRAGMENT_S = 1.0
+"""What a crash may cost: mp4 is written in fragments of this length, each from a key frame."""
+LATE_S = 1.0
+"""Sound that is so much later than the pictures is missing: silence is written in its place."""
+EARLY_BLOCKS = 400
+"""Blocks of sound kept until the first picture tells where the file starts; 4 s."""
+PICTURE_BASE = Fraction(1, 90_000)
+AAC_FRAME = 1024
+
+Draw = Callable[[av.VideoFrame, Localization], None]
+
+
+class Recorder:
+    """Writes what `picture` and `sound` are given, in a thread of its own, in step.
+
+    Neither call ever waits. The file is written beside `path`, as `film.partial.mp4`, and
+    renamed by `close`; what a crash leaves there is playable.
+
+    `rate` is that of the sound, None for a file without. Time 0 in the file is the last multiple
+    of `grid` seconds before the first picture, so that windows of sound that lie on that grid are
+    the same ones in the file. Pictures from before `since` are left out.
+
+    Raises:
+        UserError: `path` can't be written, exists already, or isn't of a known kind.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        rate: int | None,
+        grid: float,
+        draw: Draw | None = None,
+        since: float = 0.0,
+        overwrite: bool = False,
+    ) -> None:
+        if path.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{path}: live recordings are written as {', '.join(SUFFIXES)}")
+        if path.exists() and not overwrite:
+            raise UserError(f"{path}: exists already; --overwrite replaces it")
+        self.path = path
+        self.lost = 0
+        """Pictures that found the queue full and are not in the file."""
+        self.problem: str | None = None
+        """Why nothing is written any more."""
+        self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+        self._rate = rate
+        self._draw = draw
+        self._since = since
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
+        self._put = self._written = 0  # pictures
+        try:
+            self._partial.open("wb").close()  # PyAV would do so with the first picture only
+            self._writer = _Writer(self._partial, rate, grid)
+        except OSError as error:
+            raise UserError(f"{path}: can't be written ({error.strerror})") from None
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def picture(self, frame: Frame, localization: Localization | None = None) -> None:
+        """A yuv420p picture, and what `draw` is to draw on it. Pictures come in order of time."""
+        size = frame.picture.width * frame.picture.height * 3 // 2
+        if frame.time < self._since or self.problem:
+            return
+        if (self._put - self._written) * size > QUEUE_BYTES:
+            self.lost += 1
+            return
+        self._put += 1
+        self._queue.put((frame, localization))
+
+    def sound(self, index: int, samples: Samples) -> None:
+        """Sound whose first sample is number `index` on the session's clock, at `rate`."""
+        if self._rate and not self.problem:
+            self._queue.put((index, samples))
+
+    def close(self) -> None:
+        """Writes what waits, ends the file and gives it its name.
+
+        Raises:
+            UserError: it couldn't be written to its end.
+        """
+        self._queue.put(None)
+        self._thread.join()
+        if self.problem:
+            raise UserError(f"{self.path}: {self.problem}; what there is: {self._partial}")
+        if self._put == 0:
+            self._partial.unlink()
+        else:
+            self._partial.replace(self.path)
+
+    def _run(self) -> None:
+        try:
+            while (item := self._queue.get()) is not None:
+                self._write(item)
+        except (OSError, ValueError) as error:  # av.FFmpegError is one of both
+            self.problem = f"recording stopped ({getattr(error, 'strerror', None) or error})"
+        try:
+            self._writer.close()
+        except (OSError, ValueError) as error:
+            self.problem = self.problem or f"not ended properly ({error})"
+
+    def _write(self, item: tuple[Frame, Localization | None] | tuple[int, Samples]) -> None:
+        if not isinstance(item[0], Frame):
+            self._writer.sound(*item)
+            return
+        frame, localization = item
+        # A copy: others show and localize the same picture.
+        picture = av.VideoFrame.from_numpy_buffer(frame.picture.to_ndarray(), "yuv420p")
+        picture.colorspace = frame.picture.colorspace
+        picture.color_range = frame.picture.color_range
+        if self._draw and localization:
+            self._draw(picture, localization)
+        self._writer.picture(picture, frame.time)
+        self._written += 1
+
+
+_Item = tuple[Frame, Localization | None] | tuple[int, Samples] | None
+
+
+class _Writer:
+    """The file itself. Times are seconds on the session's clock."""
+
+    def __init__(self, path: Path, rate: int | None, grid: float) -> None:
+        options = {"flush_packets": "1"}
+        if path.suffix.lower() == ".mkv":
+            options["cluster_time_limit"] = str(round(1000 * FRAGMENT_S))
+        else:  # in fragments, and made an ordinary file at its end
+            options["movflags"] = "hybrid_fragmented"
+        self._container = av.open(str(path), "w", options=options)
+        self._grid = grid
+        self._start: float | None = None
+        self._last = -math.inf  # time of the last picture
+        self._key = -math.inf  # and of the last one that is a key frame
+        self._video = self._container.add_stream("libx264")
+        self._video.codec_context.time_base = PICTURE_BASE
+        self._video.codec_context.options = {
+            "preset": "superfast", "tune": "zerolatency", "crf": "20", "forced-idr": "1",
+        }  # fmt: skip
+        self._reformatter = VideoReformatter()
+        self._rate = rate
+        if rate:
+            self._audio = self._container.add_stream("aac", rate=rate, layout="mono")
+            self._audio.codec_context.bit_rate = 128_000
+        self._early: deque[tuple[int, Samples]] = deque(maxlen=EARLY_BLOCKS)
+        self._rest = np.zeros(0, np.float32)
+        # AAC puts a frame of its own before the first; starting one later keeps times from
+        # becoming negative, which would move all of the file.
+        self._end = AAC_FRAME  # samples in the file, the rest included
+
+    def picture(self, frame: av.VideoFrame, time: float) -> None:
+        context = self._video.codec_context
+        if self._start is None:
+            self._start = math.floor(time / self._grid + 1e-6) * self._grid
+            context.width, context.height, context.pix_fmt = frame.width, frame.height, "yuv420p"
+            context.colorspace, context.color_range = frame.colorspace, frame.color_range
+            for index, samples in self._early:
+                self.sound(index, samples)
+        if (frame.width, frame.height) != (context.width, context.height):
+            # A camera that came back may have another size.
+            frame = self._reformatter.reformat(frame, context.width, context.height)
+        self._last = time
+        if time - self._key >= FRAGMENT_S:
+            self._key = time
+            frame.pict_type = PictureType.I
+        frame.time_base = PICTURE_BASE
+        frame.pts = round((time - self._start) / PICTURE_BASE)
+        self._container.mux(self._video.encode(frame))
+        self._silence(time - LATE_S)
+
+    def sound(self, index: int, samples: Samples) -> None:
+        if self._start is None or not self._rate:
+            self._early.append((index, samples))
+            return
+        index -= round(self._start * self._rate)
+        if index < self._end:
+            samples = samples[self._end - index :]
+        elif index > self._end:
+            samples = np.concatenate([np.zeros(index - self._end, np.float32), samples])
+        self._rest = np.concatenate([self._rest, samples])
+        self._end += len(samples)
+        while len(self._rest) >= AAC_FRAME:
+            self._encode(self._rest[:AAC_FRAME])
+            self._rest = self._rest[AAC_FRAME:]
+
+    def close(self) -> None:
+        try:
+            if self._last > -math.inf:
+                self._silence(self._last)
+                self._container.mux(self._video.encode(None))
+                if self._rate:
+                    self._encode(np.pad(self._rest, (0, AAC_FRAME - len(self._rest))))
+                    self._container.mux(self._audio.encode(None))
+        finally:
+            self._container.close()
+
+    def _silence(self, until: float) -> None:
+        """Fills the sound up to a time, if there is none."""
+        assert self._start is not None
+        if self._rate and (end := round(until * self._rate)) > self._end + self._start * self._rate:
+            self.sound(end, np.zeros(0, np.float32))
+
+    def _encode(self, samples: Samples) -> None:
+        assert self._rate
+        frame = av.AudioFrame.from_ndarray(samples[None], "fltp", "mono")
+        frame.sample_rate = self._rate
+        frame.pts = self._end - len(self._rest)
+        frame.time_base = Fraction(1, self._rate)
+        self._container.mux(self._audio.encode(frame))

@@ -1,0 +1,46 @@
+"""What the fake microphone hears: plays a sound in real time into PulseAudio's null sink.
+
+    python speaker.py SOUND.npy --start MONOTONIC
+
+SOUND.npy holds mono float32 at 48 kHz. Sample k is played at start + k / 48000 on
+`time.monotonic()`; before that it plays silence, and the sound repeats without end. It comes
+back when the sound server does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import time
+
+import numpy as np
+
+RATE = 48_000
+BLOCK = 480
+# Written in time and with so little buffered, sound is captured 13.6 ms later, give or take 0.2.
+PLAYER = ["pacat", "--playback", "--raw", f"--rate={RATE}", "--channels=1", "--format=s16le",
+          "--latency-msec=20", "--process-time-msec=5"]  # fmt: skip
+
+parser = argparse.ArgumentParser()
+parser.add_argument("sound")
+parser.add_argument("--start", type=float, required=True)
+arguments = parser.parse_args()
+sound = (np.load(arguments.sound) * 32767).astype("<i2")
+sound = sound[: len(sound) // BLOCK * BLOCK]
+
+while True:
+    player = subprocess.Popen(PLAYER, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+    assert player.stdin
+    block = int((time.monotonic() - arguments.start) * RATE / BLOCK)
+    try:
+        while player.poll() is None:
+            block += 1
+            time.sleep(max(0.0, arguments.start + block * BLOCK / RATE - time.monotonic()))
+            at = block * BLOCK % len(sound)
+            silent = np.zeros(BLOCK, "<i2")
+            player.stdin.write((sound[at : at + BLOCK] if block >= 0 else silent).tobytes())
+    except BrokenPipeError:
+        pass
+    player.kill()
+    player.wait()
+    time.sleep(0.2)
