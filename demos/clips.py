@@ -9,9 +9,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+
 from avsl.demos.scenes import DRAWN, Scene, Thing, Turn, make_scene
 
 DEMO_SECONDS = 10.0
+DEMO_RATE = 25
 SOUND_RATE = 48_000
 
 
@@ -57,7 +59,7 @@ def write_clip(
     seconds: float,
     *,
     size: tuple[int, int] = (540, 960),
-    rate: int = 25,
+    rate: int = DEMO_RATE,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Writes the first `seconds` of a scene as H.264 with AAC; `size` is height and width."""

@@ -14,10 +14,11 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
+
 from avsl.demos.looks import background as drawn_background
 from avsl.demos.scenes import RATE, Cast, Family, Mask, Painter
 from avsl.demos.voices import Samples, Voice
-from numpy.typing import NDArray
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")

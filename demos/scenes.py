@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
 from avsl.demos.looks import FAMILIES, Look, background, family_look, paint, stranger_look
 from avsl.demos.voices import Samples, Voice, family_voice, noise, stranger_voice
-from numpy.typing import NDArray
 
 Kind = Literal["one", "two", "silence", "noise", "outside"]
 """What sounds: one thing, two at once, nothing, only noise, or something that is not in view."""

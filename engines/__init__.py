@@ -1,11 +1,30 @@
-"""What an engine is (networks, windows, bundles) and how it runs."""
+"""What an engine is (networks, windows, bundles) and how it runs.
 
-from avsl.engines.bundle import DEFAULT, Bundle, Thresholds, load_bundle
-from avsl.engines.engine import Engine, Localizer, open_engine
-from avsl.engines.errors import UserError
-from avsl.engines.localization import Localization, State, level_db
-from avsl.engines.pictures import Picture, Resizer
-from avsl.engines.windows import Samples, SoundTimeline, WindowSpec
+Names are imported when they are first asked for: an error message needs no numpy, and where a
+window is to be opened, cv2 must be imported before the av that pictures need.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from avsl.engines.bundle import DEFAULT, Bundle, Thresholds, load_bundle
+    from avsl.engines.engine import Engine, Localizer, open_engine
+    from avsl.engines.errors import UserError
+    from avsl.engines.localization import Localization, State, level_db
+    from avsl.engines.pictures import Picture, Resizer
+    from avsl.engines.windows import Samples, SoundTimeline, WindowSpec
+
+_HOMES = {
+    "bundle": ("DEFAULT", "Bundle", "Thresholds", "load_bundle"),
+    "engine": ("Engine", "Localizer", "open_engine"),
+    "errors": ("UserError",),
+    "localization": ("Localization", "State", "level_db"),
+    "pictures": ("Picture", "Resizer"),
+    "windows": ("Samples", "SoundTimeline", "WindowSpec"),
+}
 
 __all__ = [
     "DEFAULT",
@@ -25,3 +44,10 @@ __all__ = [
     "load_bundle",
     "open_engine",
 ]
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"avsl.engines.{module}"), name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

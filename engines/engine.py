@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
+
 from avsl.engines.bundle import DEFAULT, Bundle, load_bundle
 from avsl.engines.errors import UserError
 from avsl.engines.localization import Gate, Localization, Map, describe, level_db

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from avsl.engines.bundle import Thresholds
 from numpy.typing import NDArray
+
+from avsl.engines.bundle import Thresholds
 
 Map = NDArray[np.float32]
 State = Literal["silent", "unseen", "unsure", "sounding"]

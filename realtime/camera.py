@@ -17,6 +17,7 @@ from avsl.realtime.opencv import cv2  # before everything that imports av
 # isort: split
 import av
 from av.video.reformatter import ColorRange, Colorspace
+
 from avsl.engines.errors import UserError
 from avsl.realtime.flow import Rate
 from avsl.realtime.frames import Frame
@@ -32,39 +33,36 @@ LOW_DELAY = "fflags;nobuffer|flags;low_delay|max_delay;0|analyzeduration;500000|
 
 
 class Camera:
-    """A camera by number, device path or address. It is opened at once, in the caller's thread
-    (macOS asks for permission in the main thread only), and opened again whenever it fails.
-
-    Each picture goes to `deliver` as a yuv420p `Frame`: half the memory of BGR, what the recorder
-    and the resizer work on without a conversion, and what a file would give.
+    """A camera by number, device path or address. It is opened in the caller's thread (macOS asks
+    for permission in the main thread only) and, once started, opened again whenever it fails.
 
     Raises:
         UserError: no such camera, or it is busy, or not permitted.
     """
 
-    def __init__(
-        self,
-        source: str,
-        size: tuple[int, int],
-        fps: float,
-        zero: float,
-        deliver: Callable[[Frame], None],
-    ) -> None:
+    def __init__(self, source: str, size: tuple[int, int], fps: float) -> None:
         self.rate = Rate()
         self.taken = 0
         self._source = source
         self._size = size
         self._fps = fps
-        self._zero = zero
-        self._deliver = deliver
         self._problem: str | None = None
         self._last = time.monotonic()
         self._stop = threading.Event()
-        capture = self._open()
-        if capture is None:
+        self._thread: threading.Thread | None = None
+        self._capture = self._open()
+        if self._capture is None:
             raise UserError(f"camera {source}: {_why(source)}")
+
+    def start(self, zero: float, deliver: Callable[[Frame], None]) -> None:
+        """From now on each picture goes to `deliver`, in the camera's own thread, with its time
+        since `zero` (`time.monotonic()`).
+
+        Pictures are yuv420p: half the memory of BGR, what recorder and resizer work on without a
+        conversion, and what a file would give.
+        """
         self._thread = threading.Thread(
-            target=self._run, args=(capture,), name="camera", daemon=True
+            target=self._run, args=(zero, deliver), name="camera", daemon=True
         )
         self._thread.start()
 
@@ -78,10 +76,14 @@ class Camera:
     def close(self, timeout: float = 0.3) -> None:
         """Stops the thread. One that hangs in the driver is left behind; it ends by itself."""
         self._stop.set()
-        self._thread.join(timeout)
+        if self._thread:
+            self._thread.join(timeout)
+        elif self._capture:
+            self._capture.release()
 
-    def _run(self, capture: cv2.VideoCapture | None) -> None:
+    def _run(self, zero: float, deliver: Callable[[Frame], None]) -> None:
         pause = RETRY_S[0]
+        capture = self._capture
         while not self._stop.is_set():
             if capture is not None:
                 for picture, moment in self._pictures(capture):
@@ -89,8 +91,9 @@ class Camera:
                     self._problem = None
                     self._last = time.monotonic()
                     self.rate.tick()
-                    self._deliver(Frame(picture, moment - self._zero, self.taken))
-                    self.taken += 1
+                    if moment >= zero:
+                        deliver(Frame(picture, moment - zero, self.taken))
+                        self.taken += 1
                 self._problem = "no picture comes"
                 capture.release()
             else:

@@ -28,6 +28,11 @@ class Newest(Generic[T]):
             self._number += 1
             self._changed.notify_all()
 
+    @property
+    def latest(self) -> T | None:
+        """The item; None before the first."""
+        return self._item
+
     def after(self, seen: int, timeout: float) -> tuple[int, T | None]:
         """Number and item newer than number `seen`; waits for one up to `timeout` seconds, then
         returns `seen` and None."""

@@ -1,8 +1,8 @@
 """The live loop: a camera and a microphone in; a window, files and events out.
 
-Threads, from the devices to the eyes: `camera` takes and stamps pictures, `microphone` puts sound on
-the same clock, `worker` localizes the newest picture whose sound is here, the main thread shows
-and polls keys, and each file has a `recorder` of its own. Each hands on through one slot with the
+Threads, from the devices to the eyes: `camera` takes and stamps pictures, `microphone` puts sound
+on the same clock, `worker` localizes the newest picture whose sound is here, the main thread shows
+and polls keys, and each file has a `recorder` of its own. Each hands on through a slot with the
 newest item, a timeline, or a bounded queue; no wait is without a time-out.
 """
 
@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-import queue
 import signal
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,8 +25,8 @@ from typing import Any
 from avsl.realtime.opencv import cv2  # before everything that imports av
 
 # isort: split
-import av
 import numpy as np
+
 from avsl.engines import (
     DEFAULT,
     Engine,
@@ -39,52 +38,51 @@ from avsl.engines import (
     open_engine,
 )
 from avsl.engines.windows import Samples
-from avsl.realtime import hud
 from avsl.realtime.camera import Camera, check_source
-from avsl.realtime.events import EventWriter
+from avsl.realtime.event_stream import EventStream
 from avsl.realtime.flow import Newest, Rate
 from avsl.realtime.frames import Frame
 from avsl.realtime.microphone import Microphone
 from avsl.realtime.overlay import Overlay
 from avsl.realtime.recorder import Recorder
+from avsl.realtime.view import Figures, View
 from avsl.realtime.window import ESCAPE, Window, check_display
 
 SOUND_S = 12.0
 """How much sound is kept for pictures to be paired with."""
 WAITING = 16
-"""Pictures that may wait for their sound; half a second of them."""
+"""Pictures that may wait for their sound: half a second of them."""
 MAP_LASTS_S = 0.5
-"""A map older than this isn't drawn on the picture any more."""
-EVENTS_WAITING = 256
+"""A map older than this is not drawn on the newest picture any more."""
 REFRESH_S = 0.25
-"""How often the picture is drawn anew while no new one comes."""
+"""How often the view is drawn anew while no picture comes."""
 
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """What `avsl-live --camera` was asked for."""
+    """What a live session is asked for."""
 
     camera: str = "0"
     microphone: str | None = None
-    """Number or part of a name; None is the default one, "none" is none."""
+    """Number or part of a name; None is the system's default one, "none" is none."""
     size: tuple[int, int] = (1280, 720)
     """Width and height that the camera is asked for."""
     fps: float = 30.0
     engine: Path = DEFAULT
     out: Path | None = None
-    """File for the picture with overlay and sound."""
+    """File for the pictures with overlay, and the sound."""
     record: Path | None = None
-    """File for picture and sound as captured."""
+    """File for pictures and sound as captured."""
     events: Path | None = None
     """File for the localizations; `-` is stdout."""
+    overwrite: bool = False
     in_step: bool = False
     """Show the picture that the newest map was made from, not the newest picture."""
     av_offset_ms: float = 0.0
-    """How much later the sound arrives than the picture."""
+    """How much later than the picture the sound arrives; negative: the picture is late."""
     window: bool = True
-    duration: float | None = None
-    """Seconds after which it ends by itself."""
-    overwrite: bool = False
+    duration: float = math.inf
+    """Seconds after which the session ends by itself."""
 
 
 @dataclass
@@ -95,66 +93,298 @@ class LiveReport:
     pictures: int = 0
     localized: int = 0
     skipped: int = 0
-    ages_ms: list[float] = field(default_factory=list)
-    """From capture to shown, for each picture shown (the last ten minutes' at most)."""
+    """Pictures that a newer one overtook before they were localized."""
     files: list[Path] = field(default_factory=list)
+    ages_ms: deque[float] = field(default_factory=lambda: deque(maxlen=18_000))
+    """From capture to shown, for the pictures shown in the last ten minutes."""
 
     @property
     def line(self) -> str:
-        """All of it in one line."""
-        rate = self.localized / max(self.seconds, 1e-9)
-        text = f"{self.seconds:.0f} s, {self.pictures} pictures, {self.localized} localized "
-        text += f"({rate:.1f}/s), {self.skipped} skipped"
-        return text + "".join(f"; wrote {path}" for path in self.files)
+        return (
+            f"{self.seconds:.0f} s: {self.pictures} pictures, {self.localized} localized "
+            f"({self.localized / max(self.seconds, 1e-3):.1f}/s), {self.skipped} skipped"
+            + "".join(f"; wrote {path}" for path in self.files)
+        )
 
 
 def run_live(options: LiveOptions, engine: Engine | None = None) -> LiveReport:
-    """Runs a live session until q, the window's button, Ctrl-C or `duration`.
+    """Runs a live session in the main thread until q, the window's button, Ctrl-C or `duration`.
 
     Raises:
-        UserError: a device, display, engine or file that it was asked for can't be had, or a
-            file couldn't be written to its end.
+        UserError: a device, display, engine or file that was asked for can't be had, or a file
+            couldn't be written to its end.
     """
     check_source(options.camera)
     if options.window:
         check_display()
     elif not (options.out or options.record or options.events):
-        raise UserError("--no-window without -o, --record or --events would show nothing")
+        raise UserError("without a window nothing would come out; add -o, --record or --events")
     session = _Session(options, engine or open_engine(options.engine))
-    with _ends_on_signal(session.stop), session:
-        session.main_loop()
+    with _stopping_on_signals(session.stop):
+        try:
+            session.open()
+            session.show()
+        finally:
+            session.close()
+    if session.fault:
+        raise session.fault
     return session.report
 
 
 class _Session:
-    """One run: the devices, what flows between the threads, and the two loops.
-
-    Where the picture comes through a slot that both loops read, `_work` makes maps of it and
-    `main_loop` shows it.
-    """
+    """One run. `open` starts the threads, `work` is the worker's loop, `show` the main thread's."""
 
     def __init__(self, options: LiveOptions, engine: Engine) -> None:
         self.options = options
         self.engine = engine
         self.report = LiveReport()
         self.stop = threading.Event()
-        self.zero = time.monotonic()
-        self.window_spec = engine.bundle.window
+        self.zero = time.monotonic()  # set anew when all is open
+        self.fault: BaseException | None = None
         self.frames: Newest[Frame] = Newest()
         self.pairs: Newest[tuple[Frame, Localization]] = Newest()
-        self.timeline = SoundTimeline(self.window_spec.rate, SOUND_S)
+        self.timeline = SoundTimeline(engine.bundle.window.rate, SOUND_S)
         self.maps = Rate()
-        self.overlay = Overlay(engine.bundle.thresholds)
-        self.hud = True
-        self.help = False
-        self.mirror = False
-        self.frozen = False
-        self.fault: BaseException | None = None
-        self.ages: deque[float] = deque(maxlen=18_000)
-        # Recorders of pictures as captured, and of pictures with the overlay.
-        self.raw: list[Recorder] = []
-        self.drawn: list[Recorder] = []
-        self.keyed: Recorder | None = None  # the one that r has started
-        self.events: _Events | None = None
+        self.camera: Camera | None = None
         self.microphone: Microphone | None = None
-        self.worker = threading.Thread(target=self._guarded, name="worker", daemon=True)
+        self.events: EventStream | None = None
+        self.raw: tuple[Recorder, ...] = ()  # for --record
+        self.drawn: tuple[Recorder, ...] = ()  # for -o and r, with the overlay
+        self.keyed: Recorder | None = None  # the one among them that r has started
+        self.worker = threading.Thread(target=self._guard, name="worker", daemon=True)
+        self.said: set[str] = set()
+
+    def work(self) -> None:
+        """Localizes the newest picture whose sound is here, over and over."""
+        spec = self.engine.bundle.window
+        localize, resize = Localizer(self.engine), Resizer(self.engine.bundle.picture_size)
+        waiting: deque[Frame] = deque(maxlen=WAITING)
+        seen = 0
+        last: int | None = None
+        while not self.stop.is_set():
+            seen, newest = self.frames.after(seen, timeout=0.01)  # sound comes about so often
+            if newest:
+                waiting.append(newest)
+            sound_comes = self.microphone is not None and self.microphone.comes
+            heard = self.timeline.end if sound_comes else math.inf
+            ready = [frame for frame in waiting if spec.end(frame.time) <= heard]
+            if not ready:
+                continue
+            frame = ready[-1]
+            while waiting.popleft() is not frame:
+                pass
+            localization = localize(frame.time, resize(frame.picture), self.timeline)
+            self.pairs.put((frame, localization))
+            self.maps.tick()
+            self.report.localized += 1
+            self.report.skipped += 0 if last is None else frame.index - last - 1
+            last = frame.index
+            for recorder in self.drawn:
+                recorder.picture(frame, localization)
+            if self.events:
+                self.events.put(localization)
+
+    def show(self) -> None:
+        """Shows pictures and reacts to keys, until it is time to end."""
+        view = View(self.engine.bundle.thresholds)
+        window = Window() if self.options.window else None
+        end = time.monotonic() + self.options.duration
+        seen, drawn = 0, 0.0
+        shown: tuple[Frame, Localization | None] | None = None
+        while not self.stop.is_set() and (now := time.monotonic()) < end:
+            seen, newest = self.newest(seen, timeout=0.02)
+            self.say_what_changed()
+            if window is None:
+                continue
+            fresh = newest is not None and not view.frozen
+            if fresh:
+                shown = newest
+            if shown and (fresh or now - drawn > REFRESH_S):
+                key = window.show(view.render(*shown, self.figures(), self.missing()))
+                drawn = time.monotonic()
+                if fresh:
+                    self.report.ages_ms.append(1000 * (drawn - self.zero - shown[0].time))
+            else:
+                key = window.key()
+            if key in ("q", ESCAPE) or (drawn and window.closed):
+                break
+            if key == "r":
+                self.toggle_recording()
+            elif key == "s" and shown:
+                self.save_snapshot(view.draw(*shown))
+            elif key:
+                view.react(key)
+
+    def newest(
+        self, seen: int, timeout: float
+    ) -> tuple[int, tuple[Frame, Localization | None] | None]:
+        """What to show next, if there is something newer than number `seen`."""
+        if self.options.in_step:
+            return self.pairs.after(seen, timeout)
+        number, frame = self.frames.after(seen, timeout)
+        if frame is None:
+            return number, None
+        pair = self.pairs.latest
+        fits = pair is not None and frame.time - pair[0].time < MAP_LASTS_S
+        return number, (frame, pair[1] if pair and fits else None)
+
+    def open(self) -> None:
+        """Opens all that was asked for, then sets the clock's zero and starts the threads."""
+        options, bundle = self.options, self.engine.bundle
+        self.camera = Camera(options.camera, options.size, options.fps)
+        if options.microphone != "none":
+            self.microphone = Microphone(options.microphone)
+        rate = self.microphone.rate if self.microphone else None
+        again = options.overwrite
+        if options.record:
+            self.raw = (Recorder(options.record, rate, overwrite=again),)
+        if options.out:
+            self.drawn = (Recorder(options.out, rate, Overlay(bundle.thresholds).draw, 0.0, again),)
+        if options.events:
+            self.events = EventStream(options.events, bundle, options.camera, again)
+        self.engine.localize(  # the first run takes longer than all others
+            np.zeros((*bundle.picture_size, 3), np.uint8),
+            self.engine.embed(np.zeros(bundle.window.length, np.float32)),
+        )
+        gc.collect()
+        gc.freeze()  # what is there now stays; looking through it again and again takes tens of ms
+        self.zero = time.monotonic()
+        self.camera.start(self.zero, self.take_picture)
+        if self.microphone:
+            late = options.av_offset_ms / 1000
+            self.microphone.start(self.zero, self.timeline, self.take_sound, late)
+        self.worker.start()
+
+    def close(self) -> None:
+        """Ends all threads, devices first, and completes every file.
+
+        Raises:
+            UserError: one of them couldn't be; the others are.
+        """
+        self.stop.set()
+        if self.camera:
+            self.report.seconds = time.monotonic() - self.zero
+            self.report.pictures = self.camera.taken
+            self.camera.close()
+        if self.worker.is_alive():
+            self.worker.join(1.0)
+        if self.microphone:
+            self.microphone.close()
+        faults = []
+        for sink in (*self.raw, *self.drawn, *((self.events,) if self.events else ())):
+            try:
+                sink.close()
+            except UserError as error:
+                faults.append(error)
+        self.report.files += [r.path for r in (*self.raw, *self.drawn) if r.path.exists()]
+        if faults:
+            raise faults[0]
+
+    def take_picture(self, frame: Frame) -> None:
+        self.frames.put(frame)
+        for recorder in self.raw:
+            recorder.picture(frame)
+
+    def take_sound(self, index: int, samples: Samples) -> None:
+        for recorder in (*self.raw, *self.drawn):
+            recorder.sound(index, samples)
+
+    def toggle_recording(self) -> None:
+        """Starts a recording with overlay in the current folder, or ends it."""
+        if self.keyed:
+            ended, self.keyed = self.keyed, None
+            self.drawn = tuple(r for r in self.drawn if r is not ended)
+            ended.close()
+            self.report.files.append(ended.path)
+            _say(f"wrote {ended.path}")
+            return
+        bundle = self.engine.bundle
+        hop_s = bundle.window.hop / bundle.window.rate
+        self.keyed = Recorder(
+            _new_file(".mp4"),
+            self.microphone.rate if self.microphone else None,
+            Overlay(bundle.thresholds).draw,
+            start=math.ceil((time.monotonic() - self.zero) / hop_s) * hop_s,
+        )
+        self.drawn = (*self.drawn, self.keyed)
+
+    def save_snapshot(self, picture: Any) -> None:
+        path = _new_file(".png")
+        path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        _say(f"wrote {path}")
+
+    def figures(self) -> Figures:
+        assert self.camera
+        latest = self.pairs.latest
+        ages = self.report.ages_ms
+        notes = [f"recording {r.path.name}" for r in (*self.raw, *self.drawn)]
+        if self.microphone is None:
+            notes.append("no microphone, as asked")
+        return Figures(
+            self.camera.rate.per_second,
+            self.maps.per_second,
+            ages[-1] if ages else 0.0,
+            self.report.skipped,
+            latest[1] if latest else None,
+            tuple(notes),
+        )
+
+    def missing(self) -> list[str]:
+        """What is wrong at the moment, a line each."""
+        lines = []
+        if self.camera and (fault := self.camera.missing):
+            lines.append(f"camera {self.options.camera}: {fault}")
+        if self.microphone and (fault := self.microphone.missing):
+            lines.append(f"microphone: {fault}")
+        if self.events and self.events.problem:
+            lines.append(f"events: {self.events.problem}")
+        for recorder in (*self.raw, *self.drawn):
+            if recorder.problem:
+                lines.append(f"{recorder.path}: {recorder.problem}")
+            elif recorder.lost:
+                lines.append(f"{recorder.path}: the encoder can't keep up, pictures are missing")
+        return lines
+
+    def say_what_changed(self) -> None:
+        """Says on stderr what has begun to be missing, and what is back."""
+        lines = set(self.missing())
+        for line in lines - self.said:
+            _say(line)
+        for line in self.said - lines:
+            _say(f"{line.split(':')[0]}: back")
+        self.said = lines
+
+    def _guard(self) -> None:
+        try:
+            self.work()
+        except BaseException as fault:  # it ends the program; the main thread raises it
+            self.fault = fault
+            self.stop.set()
+
+
+@contextlib.contextmanager
+def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C and its like set `stop`; a second one does what it always does."""
+    kept: dict[int, Any] = {}
+
+    def react(number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, kept[number])
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if number := getattr(signal, name, None):
+            kept[number] = signal.signal(number, react)
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _new_file(suffix: str) -> Path:
+    """A name in the current folder that says when."""
+    return Path(time.strftime(f"avsl-%Y%m%d-%H%M%S{suffix}"))
+
+
+def _say(line: str) -> None:
+    print(f"avsl-live: {line}", file=sys.stderr)

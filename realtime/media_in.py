@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -233,17 +234,19 @@ class _Upright:
 
 def _graph(picture: Any, chain: list[str]) -> Any:
     graph = av.filter.Graph()
-    nodes = [graph.add_buffer(
-        width=picture.width,
-        height=picture.height,
-        format=picture.format,
-        time_base=picture.time_base or Fraction(1, 1000),
-    )]
+    nodes = [
+        graph.add_buffer(
+            width=picture.width,
+            height=picture.height,
+            format=picture.format,
+            time_base=picture.time_base or Fraction(1, 1000),
+        )
+    ]
     for step in chain:
         name, _, arguments = step.partition("=")
         nodes.append(graph.add(name, arguments) if arguments else graph.add(name))
     nodes.append(graph.add("buffersink"))
-    for one, following in zip(nodes, nodes[1:], strict=False):
+    for one, following in pairwise(nodes):
         one.link_to(following)
     graph.configure()
     return graph

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import av
 import av.error
 
 from avsl.engines import UserError
-from avsl.realtime.media_in import Faults, Video, decode, open_file
+from avsl.realtime.media_in import Faults, Video, open_file
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """What OUT can be, by its suffix."""
@@ -23,7 +22,10 @@ CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", "
 H264 = ("libx264", {"preset": "veryfast", "crf": "20"})
 # Ten bits: what phones write is HEVC, and hardly anything plays ten-bit H.264.
 HEVC = ("libx265", {"preset": "ultrafast", "crf": "22", "x265-params": "log-level=none"})
-VP9 = ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "32", "b": "0"})
+VP9 = (
+    "libvpx-vp9",
+    {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "32", "b": "0"},
+)
 
 
 def check_target(target: Path) -> None:
@@ -160,9 +162,7 @@ class _SoundTracks:
                 except (av.error.FFmpegError, ValueError):
                     notes.append(f"sound track {stream.index}: {name} can't be written, left out")
                     continue
-                notes.append(
-                    f"sound was {name}, which a {kind} file can't hold; it is {codec} now"
-                )
+                notes.append(f"sound was {name}, which a {kind} file can't hold; it is {codec} now")
         streams = [self._in.streams[index] for index in self._tracks]
         self._packets: Iterator[Any] = self._in.demux(*streams) if streams else iter(())
         self._waiting: Any = None

@@ -19,6 +19,7 @@ from typing import Any
 
 import av
 import numpy as np
+
 from avsl.engines.errors import UserError
 from avsl.engines.windows import Samples, SoundTimeline
 
@@ -93,32 +94,19 @@ class SampleClock:
 
 class Microphone:
     """A microphone by number or part of its name (None: the system's default one), which is opened
-    again whenever it fails.
-
-    Its sound goes into `timeline` at the engine's rate, and with `deliver(index, samples)` at
-    the rate of the device (`rate`), where index 0 is the moment `zero`. Sound that is known to
-    come `late` seconds after the pictures is put so much earlier.
+    at once and, once started, opened again whenever it fails.
 
     Raises:
         UserError: no such microphone, none at all, or no PortAudio.
     """
 
-    def __init__(
-        self,
-        device: str | None,
-        timeline: SoundTimeline,
-        zero: float,
-        deliver: Callable[[int, Samples], None] = lambda _index, _samples: None,
-        late: float = 0.0,
-    ) -> None:
+    def __init__(self, device: str | None) -> None:
         self._portaudio = portaudio()
         self._device = device
-        self._timeline = timeline
-        self._zero = zero + late
-        self._deliver = deliver
         self._problem: str | None = None
         self._stop = threading.Event()
         self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
         number = self._find()
         if number is None:
             raise UserError(_none_found(self._portaudio, device))
@@ -130,15 +118,30 @@ class Microphone:
         self._count = self._blocks = self._seen = self._seen_blocks = 0
         self._arrival = self._loud_at = time.monotonic()
         try:
-            stream = self._open(number)
+            self._stream = self._open(number)
         except self._portaudio.PortAudioError as error:
             raise UserError(
                 f"microphone {device or number}: can't be opened ({_reason(error)}); "
                 "avsl-live --list-devices shows the others, --microphone none does without"
             ) from None
-        self._thread = threading.Thread(
-            target=self._run, args=(stream,), name="microphone", daemon=True
-        )
+
+    def start(
+        self,
+        zero: float,
+        timeline: SoundTimeline,
+        deliver: Callable[[int, Samples], None] = lambda _index, _samples: None,
+        late: float = 0.0,
+    ) -> None:
+        """From now on the sound goes into `timeline` at the rate of that, and to
+        `deliver(index, samples)` at the device's (`rate`), both in the microphone's own thread.
+
+        Index 0 is the moment `zero` (`time.monotonic()`). Sound that is known to come `late`
+        seconds after the pictures is put so much earlier.
+        """
+        self._zero = zero + late
+        self._timeline = timeline
+        self._deliver = deliver
+        self._thread = threading.Thread(target=self._run, name="microphone", daemon=True)
         self._thread.start()
 
     @property
@@ -156,7 +159,10 @@ class Microphone:
     def close(self, timeout: float = 0.3) -> None:
         """Stops the thread. One that hangs in PortAudio is left behind."""
         self._stop.set()
-        self._thread.join(timeout)
+        if self._thread:
+            self._thread.join(timeout)
+        else:
+            self._stream.close()
 
     # In PortAudio's thread: copies, counts, and nothing else.
 
@@ -174,8 +180,9 @@ class Microphone:
 
     # In the microphone's own thread.
 
-    def _run(self, stream: Any) -> None:
+    def _run(self) -> None:
         pause = RETRY_S[0]
+        stream = self._stream
         while not self._stop.is_set():
             if stream is not None:
                 if self._listen():

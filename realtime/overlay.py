@@ -1,3 +1,264 @@
+"""The look: a glow on what sounds, and a small label that says how sure it is.
+
+Everything is drawn on the planes that a picture has, and only where the map glows: a trip to RGB
+and back costs ten times as much and changes every pixel.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from avsl.engines import Localization, Thresholds
+from avsl.realtime import lettering
+
+Plane = NDArray[Any]
+
+# Probability -> colour, dark violet over orange to pale yellow. Lightness rises all the way, so it
+# reads without colour vision, and the dark rim sets the glow off from a bright picture.
+_RAMP_AT = (0.0, 0.35, 0.55, 0.75, 1.0)
+_RAMP = np.array(
+    [(40, 0, 60), (120, 10, 90), (235, 80, 20), (255, 170, 20), (255, 245, 160)], np.float64
+)
+_SOFT = 0.2
+"""The glow begins this far under its threshold."""
+_OPAQUE = 0.62
+"""How much of the picture the strongest glow hides at full opacity."""
+_STEPS = 127
+"""Steps of opacity: (colour - pixel) * step stays inside int16."""
+
+_LABELS = {
+    "silent": ("SILENT", (150, 150, 150)),
+    "unseen": ("UNSEEN", (120, 180, 255)),
+    "unsure": ("UNSURE", (255, 190, 60)),
+    "sounding": ("SOUNDING", (255, 240, 140)),
+}
+_LEAST_HEIGHT = 120
+"""Smaller pictures have no room for a label."""
+
+
 class Overlay:
-    def __init__(self, thresholds): pass
-    def draw(self, picture, localization): pass
+    """Draws localizations on pictures. The attributes may be changed between two pictures."""
+
+    def __init__(self, thresholds: Thresholds) -> None:
+        self.threshold = thresholds.glow
+        """Probability from which on a place glows."""
+        self.opacity = 1.0
+        self.visible = True
+        self._plate: dict[tuple[int, int], Plane] = {}
+
+    def draw(self, picture: av.VideoFrame, localization: Localization) -> None:
+        """Draws in place on a `yuv420p`, `yuvj420p`, `yuv420p10le`, `rgb24` or `bgr24` picture,
+        whose memory must be the caller's own."""
+        if not self.visible:
+            return
+        canvas = Canvas(picture)
+        if self.opacity > 0 and localization.state != "silent":
+            self._glow(canvas, localization.map)
+        if picture.height >= _LEAST_HEIGHT:
+            self._label(canvas, localization)
+
+    def _glow(self, canvas: Canvas, map_: NDArray[np.float32]) -> None:
+        begin = max(self.threshold - _SOFT, 0.02)
+        rows, columns = np.nonzero(map_ > begin)
+        if not len(rows):
+            return
+        # The bilinear foot of a cell reaches into its neighbours.
+        part = (
+            slice(max(rows.min() - 1, 0), rows.max() + 2),
+            slice(max(columns.min() - 1, 0), columns.max() + 2),
+        )
+        (top, bottom), (left, right) = (
+            (s.start * n // m, min(s.stop, m) * n // m)
+            for s, n, m in zip(part, canvas.coarse, map_.shape, strict=True)
+        )
+        down = _bilinear(map_.shape[0], canvas.coarse[0])[top:bottom]
+        across = _bilinear(map_.shape[1], canvas.coarse[1])[left:right]
+        p = down @ map_ @ across.T
+        share = np.clip((p - begin) / (self.threshold + 0.3 - begin), 0, 1)
+        strength = share * share * (3 - 2 * share) * (_OPAQUE * self.opacity * _STEPS)
+        canvas.tint(
+            (top, left), strength.astype(np.int16), np.clip(p * 255, 0, 255).astype(np.uint8)
+        )
+
+    def _label(self, canvas: Canvas, localization: Localization) -> None:
+        word, colour = _LABELS[localization.state]
+        if localization.state in ("unsure", "sounding"):
+            word += f" {round(100 * localization.score)} %"
+        size = min(max(12, canvas.height // 26), 72)
+        mask = lettering.text(word, size)
+        margin, meter = size // 2, max(3, size // 4)
+        width = mask.shape[1] + 2 * meter + 2 * (size // 3)
+        x, y = margin, canvas.height - margin - size - size // 3
+        canvas.shade(x, y, width, size + size // 3, 0.55)
+        level = min(max((localization.level_db + 60) / 60, 0), 1)
+        lit = round(level * size)
+        bar = np.zeros((size, meter), np.uint8)
+        bar[:] = 70
+        bar[size - lit :] = 255
+        canvas.stamp(bar, x + size // 3, y + size // 6, colour)
+        canvas.stamp(mask, x + size // 3 + 2 * meter, y + size // 6, colour)
+
+
+@lru_cache(maxsize=16)
+def _bilinear(cells: int, size: int) -> NDArray[np.float32]:
+    """Weights `[size, cells]` that stretch cells over pixels, cell middles aligned."""
+    at = np.clip((np.arange(size) + 0.5) / size * cells - 0.5, 0, cells - 1)
+    low = np.minimum(at.astype(int), max(cells - 2, 0))
+    weights = np.zeros((size, cells), np.float32)
+    weights[np.arange(size), low] = 1 - (at - low)
+    weights[np.arange(size), np.minimum(low + 1, cells - 1)] += (at - low).astype(np.float32)
+    return weights
+
+
+class Canvas:
+    """A picture's planes as arrays that write through, whatever its format."""
+
+    def __init__(self, picture: av.VideoFrame) -> None:
+        self.width, self.height = picture.width, picture.height
+        name = picture.format.name
+        self._yuv = name.startswith("yuv")
+        dtype = np.uint16 if name.endswith("10le") else np.uint8
+        channels = 1 if self._yuv else 3
+        self._planes = [_view(plane, dtype, channels) for plane in picture.planes]
+        full = name.startswith("yuvj") or picture.color_range == 2
+        hd = picture.height >= 720
+        matrix = {1: 709, 5: 601, 6: 601, 9: 2020, 10: 2020}.get(int(picture.colorspace), 0)
+        self._colour = (
+            _Yuv(
+                matrix or (709 if hd else 601),
+                full,
+                10 if dtype == np.uint16 else 8,
+                int(picture.color_trc),
+            )
+            if self._yuv
+            else _Rgb(name == "bgr24")
+        )
+        self.coarse = (self.height + 1) // 2, (self.width + 1) // 2
+        """Height and width of the half-size grid on which glows are made."""
+
+    def tint(self, corner: tuple[int, int], strength: Plane, index: NDArray[np.uint8]) -> None:
+        """Blends the ramp's colours in, on the coarse grid from `corner` (row, column) on:
+        `strength` int16 in 0.._STEPS, `index` into the ramp, both `[h, w]`."""
+        table = self._colour.ramp()
+        top, left = corner
+        h, w = strength.shape
+        fine = (slice(2 * top, 2 * (top + h)), slice(2 * left, 2 * (left + w)))
+        large = strength.repeat(2, 0).repeat(2, 1)
+        if self._yuv:
+            _mix(self._planes[0][fine], table[0][index].repeat(2, 0).repeat(2, 1), large)
+            for plane, colours in zip(self._planes[1:], table[1:], strict=True):
+                _mix(plane[top : top + h, left : left + w], colours[index], strength)
+        else:
+            for channel, colours in enumerate(table):
+                part = self._planes[0][..., channel][fine]
+                _mix(part, colours[index].repeat(2, 0).repeat(2, 1), large)
+
+    def stamp(self, mask: lettering.Mask, x: int, y: int, rgb: tuple[int, int, int]) -> None:
+        """Draws `mask` (0..255) in one colour, its top left at x, y; what lies outside is cut."""
+        x, y = x // 2 * 2, y // 2 * 2
+        mask = mask[: max(0, self.height - y), : max(0, self.width - x)]
+        h, w = mask.shape
+        if not mask.size:
+            return
+        strength = (mask.astype(np.int16) * _STEPS + 127) // 255
+        colour = self._colour.of(rgb)
+        if not self._yuv:
+            for channel, value in enumerate(colour):
+                _mix(self._planes[0][y : y + h, x : x + w, channel], value, strength)
+            return
+        _mix(self._planes[0][y : y + h, x : x + w], colour[0], strength)
+        even = np.zeros((-(-h // 2) * 2, -(-w // 2) * 2), np.int16)
+        even[:h, :w] = strength
+        half = (even[0::2, 0::2] + even[0::2, 1::2] + even[1::2, 0::2] + even[1::2, 1::2]) // 4
+        for plane, value in zip(self._planes[1:], colour[1:], strict=True):
+            part = plane[y // 2 : y // 2 + half.shape[0], x // 2 : x // 2 + half.shape[1]]
+            _mix(part, value, half[: part.shape[0], : part.shape[1]])
+
+    def shade(self, x: int, y: int, width: int, height: int, amount: float) -> None:
+        """Darkens a rectangle."""
+        self.stamp(np.full((height, width), round(255 * amount), np.uint8), x, y, (0, 0, 0))
+
+
+def _view(plane: Any, dtype: Any, channels: int) -> Plane:
+    """A plane's pixels without the padding of its lines, writable."""
+    line = np.frombuffer(plane, np.uint8).reshape(-1, abs(plane.line_size))
+    pixels = line[: plane.height, : plane.width * channels * np.dtype(dtype).itemsize].view(dtype)
+    return pixels.reshape(plane.height, plane.width, channels) if channels > 1 else pixels
+
+
+def _mix(pixels: Plane, colour: Any, strength: Plane) -> None:
+    """pixels += (colour - pixels) * strength / _STEPS, in place; the shapes may differ by the odd
+    last row and column of a plane."""
+    h, w = pixels.shape
+    strength = strength[:h, :w]
+    if not np.isscalar(colour):
+        colour = colour[:h, :w]
+    wide = np.int16 if pixels.dtype == np.uint8 else np.int32
+    below = pixels.astype(wide)
+    # 127 steps divided by 128: a shift, and a full step still hides all but one level.
+    step = strength.astype(wide)
+    pixels[...] = below + (((colour - below) * step + 64) >> 7)
+
+
+class _Rgb:
+    def __init__(self, reversed_: bool) -> None:
+        self._order = -1 if reversed_ else 1
+
+    def of(self, rgb: tuple[int, int, int]) -> tuple[int, ...]:
+        return rgb[:: self._order]
+
+    def ramp(self) -> tuple[Plane, ...]:
+        table = _ramp_rgb().round().astype(np.int16)
+        return tuple(table[:, c] for c in range(3))[:: self._order]
+
+
+class _Yuv:
+    """RGB as the picture's own Y'CbCr: matrix 601, 709 or 2020, range, depth and transfer."""
+
+    def __init__(self, matrix: int, full: bool, bits: int, transfer: int) -> None:
+        self._key = (matrix, full, bits, transfer)
+
+    def of(self, rgb: tuple[int, int, int]) -> tuple[int, ...]:
+        y, u, v = _to_yuv(np.array([rgb], np.float64), *self._key)[0]
+        return int(y), int(u), int(v)
+
+    def ramp(self) -> tuple[Plane, ...]:
+        return _ramp_yuv(*self._key)
+
+
+@lru_cache(maxsize=1)
+def _ramp_rgb() -> NDArray[np.float64]:
+    at = np.linspace(0, 1, 256)
+    return np.stack([np.interp(at, _RAMP_AT, _RAMP[:, c]) for c in range(3)], axis=1)
+
+
+@lru_cache(maxsize=16)
+def _ramp_yuv(matrix: int, full: bool, bits: int, transfer: int) -> tuple[Plane, ...]:
+    table = _to_yuv(_ramp_rgb(), matrix, full, bits, transfer)
+    wide = np.int16 if bits == 8 else np.int32
+    return tuple(np.ascontiguousarray(table[:, c]).astype(wide) for c in range(3))
+
+
+def _to_yuv(
+    rgb: NDArray[np.float64], matrix: int, full: bool, bits: int, transfer: int
+) -> NDArray[np.int64]:
+    """`[n, 3]` RGB in 0..255 to code values. Luma weights are those of BT.601, 709 and 2020."""
+    kr, kb = {601: (0.299, 0.114), 709: (0.2126, 0.0722), 2020: (0.2627, 0.0593)}[matrix]
+    # White of an ordinary picture lies well below the top of HDR signals (BT.2408): 75 % in HLG
+    # (transfer 18), 58 % in PQ (16). At full signal the glow would blind.
+    share = {18: 0.75, 16: 0.58}.get(transfer, 1.0)
+    r, g, b = (rgb / 255 * share).T
+    y = kr * r + (1 - kr - kb) * g + kb * b
+    u, v = (b - y) / (2 - 2 * kb), (r - y) / (2 - 2 * kr)
+    top = 2**bits - 1
+    if full:
+        codes = (y * top, u * top + (top + 1) / 2, v * top + (top + 1) / 2)
+    else:
+        unit = 2 ** (bits - 8)
+        codes = ((16 + 219 * y) * unit, (128 + 224 * u) * unit, (128 + 224 * v) * unit)
+    return np.clip(np.rint(np.stack(codes, axis=1)), 0, top).astype(np.int64)

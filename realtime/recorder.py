@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +13,7 @@ import av
 import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
+
 from avsl.engines.errors import UserError
 from avsl.engines.localization import Localization
 from avsl.engines.windows import Samples
@@ -26,8 +26,6 @@ FRAGMENT_S = 1.0
 """What a crash may cost: mp4 is written in fragments of this length, each from a key frame."""
 LATE_S = 1.0
 """Sound that is so much later than the pictures is missing: silence is written in its place."""
-EARLY_BLOCKS = 400
-"""Blocks of sound kept until the first picture tells where the file starts; 4 s."""
 PICTURE_BASE = Fraction(1, 90_000)
 AAC_FRAME = 1024
 
@@ -40,9 +38,9 @@ class Recorder:
     Neither call ever waits. The file is written beside `path`, as `film.partial.mp4`, and
     renamed by `close`; what a crash leaves there is playable.
 
-    `rate` is that of the sound, None for a file without. Time 0 in the file is the last multiple
-    of `grid` seconds before the first picture, so that windows of sound that lie on that grid are
-    the same ones in the file. Pictures from before `since` are left out.
+    `rate` is that of the sound, None for a file without. Time 0 in the file is `start` on the
+    session's clock; what comes from before is left out. Where `start` lies on the hop grid of an
+    engine, pictures are paired with the same sound in the file as live.
 
     Raises:
         UserError: `path` can't be written, exists already, or isn't of a known kind.
@@ -52,9 +50,8 @@ class Recorder:
         self,
         path: Path,
         rate: int | None,
-        grid: float,
         draw: Draw | None = None,
-        since: float = 0.0,
+        start: float = 0.0,
         overwrite: bool = False,
     ) -> None:
         if path.suffix.lower() not in SUFFIXES:
@@ -69,12 +66,12 @@ class Recorder:
         self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
         self._rate = rate
         self._draw = draw
-        self._since = since
+        self._start = start
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._put = self._written = 0  # pictures
         try:
             self._partial.open("wb").close()  # PyAV would do so with the first picture only
-            self._writer = _Writer(self._partial, rate, grid)
+            self._writer = _Writer(self._partial, rate)
         except OSError as error:
             raise UserError(f"{path}: can't be written ({error.strerror})") from None
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -83,7 +80,7 @@ class Recorder:
     def picture(self, frame: Frame, localization: Localization | None = None) -> None:
         """A yuv420p picture, and what `draw` is to draw on it. Pictures come in order of time."""
         size = frame.picture.width * frame.picture.height * 3 // 2
-        if frame.time < self._since or self.problem:
+        if frame.time < self._start or self.problem:
             return
         if (self._put - self._written) * size > QUEUE_BYTES:
             self.lost += 1
@@ -94,7 +91,7 @@ class Recorder:
     def sound(self, index: int, samples: Samples) -> None:
         """Sound whose first sample is number `index` on the session's clock, at `rate`."""
         if self._rate and not self.problem:
-            self._queue.put((index, samples))
+            self._queue.put((index - round(self._start * self._rate), samples))
 
     def close(self) -> None:
         """Writes what waits, ends the file and gives it its name.
@@ -133,7 +130,7 @@ class Recorder:
         picture.color_range = frame.picture.color_range
         if self._draw and localization:
             self._draw(picture, localization)
-        self._writer.picture(picture, frame.time)
+        self._writer.picture(picture, frame.time - self._start)
         self._written += 1
 
 
@@ -141,17 +138,15 @@ _Item = tuple[Frame, Localization | None] | tuple[int, Samples] | None
 
 
 class _Writer:
-    """The file itself. Times are seconds on the session's clock."""
+    """The file itself. Times and sample numbers are those in the file."""
 
-    def __init__(self, path: Path, rate: int | None, grid: float) -> None:
+    def __init__(self, path: Path, rate: int | None) -> None:
         options = {"flush_packets": "1"}
         if path.suffix.lower() == ".mkv":
             options["cluster_time_limit"] = str(round(1000 * FRAGMENT_S))
         else:  # in fragments, and made an ordinary file at its end
             options["movflags"] = "hybrid_fragmented"
         self._container = av.open(str(path), "w", options=options)
-        self._grid = grid
-        self._start: float | None = None
         self._last = -math.inf  # time of the last picture
         self._key = -math.inf  # and of the last one that is a key frame
         self._video = self._container.add_stream("libx264")
@@ -164,7 +159,6 @@ class _Writer:
         if rate:
             self._audio = self._container.add_stream("aac", rate=rate, layout="mono")
             self._audio.codec_context.bit_rate = 128_000
-        self._early: deque[tuple[int, Samples]] = deque(maxlen=EARLY_BLOCKS)
         self._rest = np.zeros(0, np.float32)
         # AAC puts a frame of its own before the first; starting one later keeps times from
         # becoming negative, which would move all of the file.
@@ -172,12 +166,9 @@ class _Writer:
 
     def picture(self, frame: av.VideoFrame, time: float) -> None:
         context = self._video.codec_context
-        if self._start is None:
-            self._start = math.floor(time / self._grid + 1e-6) * self._grid
+        if not context.width:
             context.width, context.height, context.pix_fmt = frame.width, frame.height, "yuv420p"
             context.colorspace, context.color_range = frame.colorspace, frame.color_range
-            for index, samples in self._early:
-                self.sound(index, samples)
         if (frame.width, frame.height) != (context.width, context.height):
             # A camera that came back may have another size.
             frame = self._reformatter.reformat(frame, context.width, context.height)
@@ -186,15 +177,11 @@ class _Writer:
             self._key = time
             frame.pict_type = PictureType.I
         frame.time_base = PICTURE_BASE
-        frame.pts = round((time - self._start) / PICTURE_BASE)
+        frame.pts = round(time / PICTURE_BASE)
         self._container.mux(self._video.encode(frame))
         self._silence(time - LATE_S)
 
     def sound(self, index: int, samples: Samples) -> None:
-        if self._start is None or not self._rate:
-            self._early.append((index, samples))
-            return
-        index -= round(self._start * self._rate)
         if index < self._end:
             samples = samples[self._end - index :]
         elif index > self._end:
@@ -218,8 +205,7 @@ class _Writer:
 
     def _silence(self, until: float) -> None:
         """Fills the sound up to a time, if there is none."""
-        assert self._start is not None
-        if self._rate and (end := round(until * self._rate)) > self._end + self._start * self._rate:
+        if self._rate and (end := round(until * self._rate)) > self._end:
             self.sound(end, np.zeros(0, np.float32))
 
     def _encode(self, samples: Samples) -> None:

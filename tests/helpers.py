@@ -138,7 +138,9 @@ def make_video(
                     out.mux(track.encode(ready))
                 out.mux(track.encode(None))
 
-        for write in (write_sound, write_pictures) if sound_first else (write_pictures, write_sound):
+        for write in (
+            (write_sound, write_pictures) if sound_first else (write_pictures, write_sound)
+        ):
             write()
     return path
 

@@ -67,7 +67,9 @@ def test_a_graph_that_is_no_graph(copy: Path) -> None:
     import hashlib
 
     (copy / "sound.onnx").write_bytes(b"not a graph")
-    hashes = load_bundle().meta["sha256"] | {"sound.onnx": hashlib.sha256(b"not a graph").hexdigest()}
+    hashes = load_bundle().meta["sha256"] | {
+        "sound.onnx": hashlib.sha256(b"not a graph").hexdigest()
+    }
     change(copy, sha256=hashes)
     assert "can't load it" in fault(copy)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from avsl.engines import UserError
 from avsl.realtime import recorder as module
 from avsl.realtime.frames import Frame
 from avsl.realtime.recorder import Recorder
 
 RATE = 48_000
-GRID = 0.05
 
 
 def frame(time_: float, grey: int = 40, size: tuple[int, int] = (64, 48)) -> Frame:
@@ -59,13 +59,13 @@ def read(path: Path) -> tuple[list[tuple[float, float]], list[float]]:
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_pictures_and_sound_keep_their_times(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    recorder = Recorder(path, RATE, GRID)
+    zero = 12.3
+    recorder = Recorder(path, RATE, start=zero)
     feed(recorder, 4.0)
     assert not path.exists()
     recorder.close()
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     pictures, clicks = read(path)
-    zero = 12.3  # the last multiple of the grid before the first picture
     times = np.array([t for t, _ in pictures])
     expected = 12.34 + np.arange(120) / 30 + 0.003 * np.sin(np.arange(120)) - zero
     assert np.abs(times[1:] - expected[1:]).max() < 0.0011  # mkv counts in milliseconds
@@ -78,7 +78,7 @@ def test_pictures_and_sound_keep_their_times(tmp_path: Path, suffix: str) -> Non
 
 
 def test_missing_sound_becomes_silence_and_what_follows_stays_in_step(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "a.mp4", RATE, GRID)
+    recorder = Recorder(tmp_path / "a.mp4", RATE, start=10.0)
     feed(recorder, 1.0, 10.0)
     feed(recorder, 3.0, 11.0, clicks=False)
     feed(recorder, 1.5, 14.0)
@@ -90,7 +90,7 @@ def test_missing_sound_becomes_silence_and_what_follows_stays_in_step(tmp_path: 
 
 
 def test_a_camera_that_changes_its_size(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "a.mp4", None, GRID)
+    recorder = Recorder(tmp_path / "a.mp4", None)
     for k in range(10):
         recorder.picture(frame(k / 30, size=(64, 48) if k < 5 else (128, 96)))
     recorder.close()
@@ -102,7 +102,7 @@ def test_playable_when_killed(tmp_path: Path, suffix: str) -> None:
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
         "from test_recorder import *\n"
-        "r = Recorder(Path(sys.argv[2]), RATE, GRID); feed(r, 5.0)\n"
+        "r = Recorder(Path(sys.argv[2]), RATE, start=12.3); feed(r, 5.0)\n"
         "while r._written < 150: time.sleep(0.01)\n"
         "print('fed', flush=True); time.sleep(60)"
     )
@@ -123,7 +123,7 @@ def test_a_full_queue_loses_pictures_and_counts_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "QUEUE_BYTES", 10 * 64 * 48 * 3 // 2)
-    recorder = Recorder(tmp_path / "a.mp4", None, GRID, draw=lambda *_: time.sleep(0.02))
+    recorder = Recorder(tmp_path / "a.mp4", None, draw=lambda *_: time.sleep(0.02))
     what = object()
     for k in range(40):
         recorder.picture(frame(k / 30), what)  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ def test_no_space_left_ends_the_file_and_says_so(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
     (tmp_path / "a.partial.mp4").symlink_to("/dev/full")
-    recorder = Recorder(tmp_path / "a.mp4", RATE, GRID)
+    recorder = Recorder(tmp_path / "a.mp4", RATE, start=12.3)
     feed(recorder, 3.0)
     with pytest.raises(UserError, match=r"a\.mp4: .*No space left"):
         recorder.close()
@@ -149,7 +149,7 @@ def test_bad_names_are_refused(tmp_path: Path) -> None:
         "a.gif": "written as", "there.mp4": "exists already", "no/a.mp4": "can't be written",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=words):
-            Recorder(tmp_path / name, RATE, GRID)
-    Recorder(tmp_path / "there.mp4", RATE, GRID, overwrite=True).close()
+            Recorder(tmp_path / name, RATE)
+    Recorder(tmp_path / "there.mp4", RATE, overwrite=True).close()
     assert (tmp_path / "there.mp4").exists()  # nothing was recorded, so nothing is replaced
     assert shutil.disk_usage(tmp_path).free

@@ -86,9 +86,7 @@ def test_families_differ_more_than_their_members() -> None:
     """A listener who knows a few members of each family names most new ones by their spectrum."""
     t = np.arange(16_000) / 16_000
     known = [
-        np.mean(
-            [spectrum(f.voice(np.random.default_rng((1, i, k)))(t)) for k in range(6)], axis=0
-        )
+        np.mean([spectrum(f.voice(np.random.default_rng((1, i, k)))(t)) for k in range(6)], axis=0)
         for i, f in enumerate(DRAWN.families)
     ]
     right = 0

@@ -18,7 +18,7 @@ from avsl.demos.scenes import make_scene  # noqa: E402
 from avsl.engines import UserError, open_engine  # noqa: E402
 from avsl.engines.networks import Network, NetworkSpec, fold_batch_norm  # noqa: E402
 from avsl.train.export import calibrate, export_graphs, write_bundle  # noqa: E402
-from avsl.train.fit import CHECKPOINT_STEPS, fit, loss_on, pictures_to_input  # noqa: E402
+from avsl.train.fit import fit, loss_on, pictures_to_input  # noqa: E402
 from avsl.train.pool import Pool  # noqa: E402
 from avsl.train.recipe import Recipe, load_recipe  # noqa: E402
 
@@ -132,9 +132,7 @@ def test_the_half_precision_graphs_give_the_network_s_map(tmp_path: Path) -> Non
     network = randomised(16)
     thresholds = {"glow": 0.5, "unseen": 0.3, "sounding": 0.5, "gate_db": -60, "gate_margin_db": 6}
     folder = tmp_path / "engine"
-    write_bundle(
-        network, folder, name="t", version="0", thresholds=thresholds, training={}
-    )
+    write_bundle(network, folder, name="t", version="0", thresholds=thresholds, training={})
     engine = open_engine(folder)
     rng = np.random.default_rng(0)
     black = np.zeros((*SIZE, 3), np.uint8)
@@ -239,5 +237,3 @@ def test_recipes_refuse_what_they_don_t_know(
     path.write_text(text)
     with pytest.raises(UserError, match=said):
         load_recipe(path, overrides)
-
-

@@ -46,7 +46,9 @@ def test_reads_back_what_was_written_across_the_ring_s_seam() -> None:
         timeline.write(start, ramp(start, start + 30))
         assert timeline.end == start + 30
         length = min(start + 30, 100)
-        assert np.array_equal(timeline.read(start + 30, length), ramp(start + 30 - length, start + 30))
+        assert np.array_equal(
+            timeline.read(start + 30, length), ramp(start + 30 - length, start + 30)
+        )
 
 
 def test_what_was_never_written_or_is_gone_is_silence() -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import Progress
+
 from avsl.demos.cutouts import load_cutouts
 from avsl.demos.scenes import DRAWN, Cast
 from avsl.engines import DEFAULT, UserError, open_engine
 from avsl.engines.errors import exit_on_user_error
-from rich.progress import Progress
 
 app = typer.Typer(
     no_args_is_help=True,

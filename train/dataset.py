@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+
 from avsl.demos.scenes import DRAWN, RATE, Cast, Kind, boxes, make_scene
 from avsl.engines import Picture, Samples, UserError
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+
 from avsl.demos.scenes import DRAWN, Cast, Kind, Scene, boxes, make_scene
 from avsl.engines import Engine, Localization, Localizer, Picture, Resizer, Samples, SoundTimeline
 from avsl.train.metrics import (

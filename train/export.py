@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from avsl.engines.bundle import GRAPHS, SCHEMA, sha256
 from avsl.engines.networks import Network, fold_batch_norm
 from avsl.train.fit import pictures_to_input
-from torch import Tensor, nn
 
 WINDOW = {"rate": 16_000, "length": 16_000, "hop": 800, "guard": 640}
 """A second of sound, encoded twenty times a second. The guard of 40 ms is what a microphone with
@@ -63,7 +64,8 @@ def calibrate(logits: Tensor, target: Tensor) -> tuple[float, float]:
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return float(ab[0]), float(ab[1])
+    a, b = ab.detach().tolist()
+    return a, b
 
 
 def export_graphs(network: Network, folder: Path) -> None:

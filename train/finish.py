@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from avsl.demos.scenes import DRAWN, Cast
 from avsl.engines import Resizer, open_engine
 from avsl.engines.networks import Network

@@ -10,11 +10,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from avsl.demos.scenes import DRAWN, Cast
-from avsl.engines import UserError
-from avsl.engines.networks import Network, NetworkSpec
-from avsl.train.pool import Batch, Pool
-from avsl.train.recipe import Recipe
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,6 +19,12 @@ from rich.progress import (
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from avsl.demos.scenes import DRAWN, Cast
+from avsl.engines import UserError
+from avsl.engines.networks import Network, NetworkSpec
+from avsl.train.pool import Batch, Pool
+from avsl.train.recipe import Recipe
 
 CHECKPOINT_STEPS = 250
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from avsl.demos.scenes import DRAWN, RATE, STRANGER, Cast, make_scene
 from avsl.demos.voices import noise
-from numpy.typing import NDArray
 
 MAX_THINGS = 4
 CLIP = 2 * RATE

@@ -1,0 +1,62 @@
+"""Events written live: a queue of its own, so that a slow reader never slows the worker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sys
+import threading
+from pathlib import Path
+
+from avsl.engines import Bundle, Localization, UserError
+from avsl.realtime.events import EventWriter
+
+WAITING = 256
+"""Events that a reader may be behind before they are dropped for it."""
+
+
+class EventStream:
+    """Writes localizations as JSON lines to `target` (`-` is stdout) in a thread of its own.
+
+    Raises:
+        UserError: `target` exists already or can't be written.
+    """
+
+    def __init__(self, target: Path, bundle: Bundle, source: str, overwrite: bool) -> None:
+        self.dropped = 0
+        self.problem: str | None = None
+        self._writer = EventWriter(target, bundle, source, overwrite)
+        self._queue: queue.Queue[Localization | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+        self._thread.start()
+
+    def put(self, localization: Localization) -> None:
+        """Never waits."""
+        try:
+            self._queue.put_nowait(localization)
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self) -> None:
+        """Writes what waits and completes the file; a reader that hangs is left behind.
+
+        Raises:
+            UserError: the file couldn't be written.
+        """
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=0.2)
+            self._thread.join(0.5)
+        if self.problem is None and not self._thread.is_alive():
+            self._writer.close()
+
+    def _run(self) -> None:
+        try:
+            while (localization := self._queue.get()) is not None:
+                self._writer.write(localization)
+        except BrokenPipeError:
+            self.problem = "the reader has gone"
+            # Or Python would complain at its end, when it flushes what was left.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except UserError as error:
+            self.problem = str(error)

@@ -1,0 +1,212 @@
+"""Does an engine listen? The same pictures with other sounds: the map must follow the sound."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from avsl.demos.scenes import make_scene
+from avsl.demos.voices import noise
+from avsl.engines import Engine, Localization, Localizer, Resizer, Samples, SoundTimeline, UserError
+from avsl.realtime.lettering import text
+from avsl.realtime.media_in import Sound, open_video
+from avsl.realtime.overlay import Canvas, Overlay
+
+LONGEST_S = 30.0
+"""More than this of a file says nothing new."""
+SHOWN = 4
+WIDTH = 320
+BAND = 26
+
+
+@dataclass
+class Hearing:
+    """What the engine says of the pictures with one sound."""
+
+    name: str
+    maps: list[NDArray[np.float32]] = field(default_factory=list)
+    found: list[Localization] = field(default_factory=list)
+
+    @property
+    def glow(self) -> float:
+        """Share of the picture over p = 0.5, on average."""
+        return float(np.mean([np.mean(map_ > 0.5) for map_ in self.maps]))
+
+    @property
+    def states(self) -> Counter[str]:
+        return Counter(localization.state for localization in self.found)
+
+    def moved(self, own: Hearing) -> float:
+        """How far the maps are from those with the own sound: 0 the same, 1 nothing in common.
+
+        sum |a - b| / sum max(a, b), over the pictures on which the own sound makes something glow;
+        not a number where none does.
+        """
+        pairs = [
+            (a, b)
+            for a, b, heard in zip(self.maps, own.maps, own.found, strict=True)
+            if heard.state == "sounding"
+        ]
+        if not pairs:
+            return float("nan")
+        far = sum(float(np.abs(a - b).sum()) for a, b in pairs)
+        return far / sum(float(np.maximum(a, b).sum()) for a, b in pairs)
+
+
+@dataclass
+class Verdict:
+    """The four hearings of a file, and what they say of the engine."""
+
+    hearings: list[Hearing]
+    strip: Path
+
+    @property
+    def listens(self) -> bool | None:
+        """Whether the map follows the sound; None where nothing ever glows, so nothing is shown."""
+        own, silence, noise_, other = self.hearings
+        if not own.states["sounding"]:
+            return None
+        dark = silence.glow < 0.003 and noise_.glow < max(0.003, 0.2 * own.glow)
+        return dark and min(h.moved(own) for h in (silence, noise_, other)) > 0.5
+
+
+class _Loudness:
+    """A timeline with the same loudness as another at each moment, of noise."""
+
+    def __init__(self, like: SoundTimeline) -> None:
+        self._like = like
+        self.timeline = SoundTimeline(like.rate, 4.0)
+        self._index: int | None = None
+
+    def listen(self) -> SoundTimeline:
+        end = self._like.end
+        start = end if self._index is None else self._index
+        if end > start:
+            own = self._like.read(end, end - start)
+            level = np.sqrt(np.mean(np.square(own)) + 1e-12)
+            self.timeline.write(start, noise((7,), start, end - start, 0.5) * np.float32(level))
+        self._index = end
+        return self.timeline
+
+
+def verify(source: Path, other: Path | None, engine: Engine, strip: Path) -> Verdict:
+    """Localizes the first half minute of `source` with its own sound, with silence, with noise as
+    loud, and with the sound of `other` (else of a drawn scene); writes the picture strip `strip`.
+
+    Raises:
+        UserError: a file can't be read, or `strip` can't be written.
+    """
+    window = engine.bundle.window
+    video = open_video(source)
+    sound = Sound(source, window.rate, 4.0)
+    stranger = Sound(other, window.rate, 4.0) if other else None
+    drawn = SoundTimeline(window.rate, 4.0)
+    scene = make_scene(11, 1, kind="one")
+    silent = SoundTimeline(window.rate, 1.0)
+    noisy = _Loudness(sound.timeline)
+    names = ("own sound", "silence", "noise", "other sound")
+    hearings = [Hearing(name) for name in names]
+    localizers = [Localizer(engine) for _ in names]
+    resize = Resizer(engine.bundle.picture_size)
+    seconds = min(video.seconds or LONGEST_S, LONGEST_S)
+    shown = _Strip(seconds, Overlay(engine.bundle.thresholds))
+    start: float | None = None
+    try:
+        for frame in video.frames():
+            start = frame.time if start is None else start
+            if frame.time - start > LONGEST_S:
+                break
+            heard = sound.listen(frame.time)
+            if stranger:
+                heard_other = stranger.listen(frame.time)
+            else:
+                _play(scene.sound, drawn, frame.time)
+                heard_other = drawn
+            picture = resize(frame.picture)
+            timelines = (heard, silent, noisy.listen(), heard_other)
+            moment = [
+                localize(frame.time, picture, timeline)
+                for localize, timeline in zip(localizers, timelines, strict=True)
+            ]
+            for hearing, localization in zip(hearings, moment, strict=True):
+                hearing.maps.append(localization.map)
+                hearing.found.append(localization)
+            shown.offer(frame.time - start, frame.picture, moment)
+    finally:
+        video.close()
+        sound.close()
+        if stranger:
+            stranger.close()
+    shown.write(strip, names)
+    return Verdict(hearings, strip)
+
+
+def _play(make: object, timeline: SoundTimeline, until: float) -> None:
+    """Writes a scene's sound up to `until`."""
+    start = timeline.end / timeline.rate if timeline.end else until - 1.0
+    if until > start:
+        samples: Samples = make(start, until - start, timeline.rate)  # type: ignore[operator]
+        timeline.write(round(start * timeline.rate), samples)
+
+
+class _Strip:
+    """Some of the pictures, a row each, with each of the sounds, a column each."""
+
+    def __init__(self, seconds: float, overlay: Overlay) -> None:
+        self._times = [(i + 0.5) * seconds / SHOWN for i in range(SHOWN)]
+        self._overlay = overlay
+        self._rows: list[list[NDArray[np.uint8]]] = []
+        self._reformatter = VideoReformatter()
+
+    def offer(self, time: float, picture: av.VideoFrame, moment: list[Localization]) -> None:
+        """Takes the picture if its time has come."""
+        if not self._times or time < self._times[0]:
+            return
+        self._times.pop(0)
+        height = max(2, round(picture.height * WIDTH / picture.width / 2) * 2)
+        row = []
+        for localization in moment:
+            small = self._reformatter.reformat(picture, WIDTH, min(height, 2 * WIDTH), "rgb24")
+            small.make_writable()
+            self._overlay.draw(small, localization)
+            row.append(small.to_ndarray().astype(np.uint8, copy=False))
+        self._rows.append(row)
+
+    def write(self, path: Path, names: tuple[str, ...]) -> None:
+        """Writes all rows under a line with the names, as PNG, beside `path` first."""
+        if not self._rows:
+            return
+        body = np.concatenate([np.concatenate(row, axis=1) for row in self._rows], axis=0)
+        whole = np.concatenate([np.zeros((BAND, body.shape[1], 3), np.uint8), body])
+        frame = av.VideoFrame.from_ndarray(whole, format="rgb24")
+        canvas = Canvas(frame)
+        for column, name in enumerate(names):
+            canvas.stamp(text(name, 16), column * WIDTH + 8, 5, (255, 255, 255))
+        write_png(path, frame)
+
+
+def write_png(path: Path, frame: av.VideoFrame) -> None:
+    """Writes an `rgb24` picture as PNG, beside first.
+
+    Raises:
+        UserError: it can't be written there.
+    """
+    codec = av.CodecContext.create("png", "w")
+    assert isinstance(codec, av.VideoCodecContext)
+    codec.width, codec.height = frame.width, frame.height
+    codec.pix_fmt, codec.framerate = "rgb24", 1  # type: ignore[assignment]
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_bytes(b"".join(bytes(packet) for packet in codec.encode(frame)))
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise UserError(f"{path}: can't be written; {error.strerror}") from None
