@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from avsl.engines.bundle import DEFAULT, Bundle, Thresholds, load_bundle
     from avsl.engines.engine import Engine, Localizer, open_engine
     from avsl.engines.errors import UserError
-    from avsl.engines.localization import Localization, State, level_db
+    from avsl.engines.localization import Localization, State, describe, level_db
     from avsl.engines.pictures import Picture, Resizer
     from avsl.engines.windows import Samples, SoundTimeline, WindowSpec
 
@@ -21,7 +21,7 @@ _HOMES = {
     "bundle": ("DEFAULT", "Bundle", "Thresholds", "load_bundle"),
     "engine": ("Engine", "Localizer", "open_engine"),
     "errors": ("UserError",),
-    "localization": ("Localization", "State", "level_db"),
+    "localization": ("Localization", "State", "describe", "level_db"),
     "pictures": ("Picture", "Resizer"),
     "windows": ("Samples", "SoundTimeline", "WindowSpec"),
 }
@@ -40,6 +40,7 @@ __all__ = [
     "Thresholds",
     "UserError",
     "WindowSpec",
+    "describe",
     "level_db",
     "load_bundle",
     "open_engine",

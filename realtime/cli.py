@@ -203,7 +203,11 @@ def _annotate(
     )
     # stdout may be where the events go.
     console = Console(stderr=True)
-    with _ctrl_c() as stop, Progress(*columns, console=console, transient=True) as bar:
+    quiet = not console.is_terminal
+    with (
+        _ctrl_c() as stop,
+        Progress(*columns, console=console, transient=True, disable=quiet) as bar,
+    ):
         task = bar.add_task(source.name, total=None, frames=0, rate=0.0)
 
         def progress(done: Done) -> None:
@@ -295,7 +299,8 @@ def _demo(engine: Engine) -> None:
     # Run once more, the demo makes the same file again: there is nothing of the user's to lose.
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "scene.mp4"
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("drawing a scene", total=DEMO_SECONDS * DEMO_RATE)
             write_clip(
                 demo_scene(), clip, DEMO_SECONDS, progress=lambda n: bar.update(task, completed=n)

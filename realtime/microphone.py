@@ -52,8 +52,10 @@ class SampleClock:
     SPAN_S = 5.0
     SETTLE = 10
     """So many blocks must have come before the line is believed."""
-    LATE = 20
-    """So many blocks in a row that all come more than `JUMP_S` late: sound was lost, start anew."""
+    LATE = 30
+    LOST_S = 0.04
+    """So many blocks in a row that all come so much late: sound was lost, start anew. Less is
+    found out when `SPAN_S` has passed."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -72,7 +74,7 @@ class SampleClock:
         self._latest.append(point)
         self._put(point)
         if len(self._latest) == self.LATE:
-            limit = self._lowest[0][1] + JUMP_S
+            limit = self._lowest[0][1] + self.LOST_S
             if all(offset > limit for _, offset in self._latest):
                 self._lowest.clear()
                 for late in self._latest:

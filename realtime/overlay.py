@@ -76,9 +76,11 @@ class Overlay:
             (s.start * n // m, min(s.stop, m) * n // m)
             for s, n, m in zip(part, canvas.coarse, map_.shape, strict=True)
         )
-        down = _bilinear(map_.shape[0], canvas.coarse[0])[top:bottom]
-        across = _bilinear(map_.shape[1], canvas.coarse[1])[left:right]
-        p = down @ map_ @ across.T
+        row, down = (weights[top:bottom] for weights in _bilinear(map_.shape[0], canvas.coarse[0]))
+        column, across = (w[left:right] for w in _bilinear(map_.shape[1], canvas.coarse[1]))
+        # Not as matrix products: BLAS would wake threads that spin, for 20 x 20 numbers.
+        wide = map_[:, column] + (map_[:, column + 1] - map_[:, column]) * across
+        p = wide[row] + (wide[row + 1] - wide[row]) * down[:, None]
         share = np.clip((p - begin) / (self.threshold + 0.3 - begin), 0, 1)
         strength = share * share * (3 - 2 * share) * (_OPAQUE * self.opacity * _STEPS)
         canvas.tint(
@@ -105,14 +107,12 @@ class Overlay:
 
 
 @lru_cache(maxsize=16)
-def _bilinear(cells: int, size: int) -> NDArray[np.float32]:
-    """Weights `[size, cells]` that stretch cells over pixels, cell middles aligned."""
+def _bilinear(cells: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """For each of `size` pixels the cell before it, and how far it lies towards the next one; cell
+    middles are aligned, maps have two cells a side or more."""
     at = np.clip((np.arange(size) + 0.5) / size * cells - 0.5, 0, cells - 1)
-    low = np.minimum(at.astype(int), max(cells - 2, 0))
-    weights = np.zeros((size, cells), np.float32)
-    weights[np.arange(size), low] = 1 - (at - low)
-    weights[np.arange(size), np.minimum(low + 1, cells - 1)] += (at - low).astype(np.float32)
-    return weights
+    low = np.minimum(at.astype(np.intp), cells - 2)
+    return low, (at - low).astype(np.float32)
 
 
 class Canvas:

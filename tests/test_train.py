@@ -12,6 +12,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra: pip install '.[train]'")
 
+# Beside others on two cores, threads that wait for each other spin for minutes.
+torch.set_num_threads(1)
+
 from safetensors.torch import load_file  # noqa: E402
 
 from avsl.demos.scenes import make_scene  # noqa: E402

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
+from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from avsl.demos.cutouts import load_cutouts
 from avsl.demos.scenes import DRAWN, Cast
@@ -48,10 +49,18 @@ def _cast(cutouts: Path | str | None) -> Cast:
 
 
 @contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    with Progress(transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.update(task, completed=done)
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress bars by name, on a terminal: `progress(what, done, total)`."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield progress
 
 
 @app.command()
@@ -69,8 +78,14 @@ def scenes(
     """
     from avsl.train.dataset import write_scenes
 
-    with _bar("scenes", count) as progress:
-        write_scenes(out, count, seed, cast=_cast(cutouts), progress=progress)
+    with _bars() as progress:
+        write_scenes(
+            out,
+            count,
+            seed,
+            cast=_cast(cutouts),
+            progress=lambda done: progress("scenes", done, count),
+        )
     print(f"{out}: {count} scenes")
 
 
@@ -94,8 +109,7 @@ def fit(
     chosen = load_recipe(recipe, settings)
     cast = _cast(chosen.cutouts)
     network = fit_network(chosen, run, cast=cast, resume=resume)
-    with Progress(transient=True) as progress:
-        tasks = {what: progress.add_task(what, total=None) for what in ("calibrate", "evaluate")}
+    with _bars() as progress:
         scores = finish(
             network,
             chosen,
@@ -103,9 +117,7 @@ def fit(
             version=importlib.metadata.version("avsl"),
             cast=cast,
             made_by=f"avsl-train fit {recipe.name}",
-            progress=lambda what, done, total: progress.update(
-                tasks[what], completed=done, total=total
-            ),
+            progress=progress,
         )
     print("\n".join(score_lines(scores)))
     print(f"{run / 'engine'}: the engine; avsl-live FILE -o OUT --engine {run / 'engine'}")
@@ -126,8 +138,13 @@ def evaluate(
     from avsl.train.finish import score_lines, table_lines
 
     opened = open_engine(engine)
-    with _bar("evaluate", count) as progress:
-        scores = evaluate_scenes(opened, count, cast=_cast(cutouts), progress=progress)
+    with _bars() as progress:
+        scores = evaluate_scenes(
+            opened,
+            count,
+            cast=_cast(cutouts),
+            progress=lambda done: progress("evaluate", done, count),
+        )
     print("\n".join([*score_lines(scores), "", *table_lines(scores)]))
     if out:
         out.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -112,7 +113,9 @@ def fit(recipe: Recipe, run: Path, *, cast: Cast = DRAWN, resume: bool = False) 
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as progress, (run / "metrics.jsonl").open("a") as metrics:
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    with bar as progress, (run / "metrics.jsonl").open("a") as metrics:
         task = progress.add_task("fit", total=recipe.steps, completed=start, speed="")
         total = 0.0
         for step, batch in enumerate(

@@ -4,6 +4,7 @@ the live benchmark uses them too. Each is a context manager that ends what it st
 from __future__ import annotations
 
 import contextlib
+import ctypes.util
 import os
 import shutil
 import signal
@@ -34,6 +35,21 @@ def need(**packages: str) -> None:
     for program, package in packages.items():
         if not shutil.which(program):
             raise MissingPackage(f"{program} is missing: apt install {package}")
+
+
+def need_opencv() -> None:
+    """Raises MissingPackage unless cv2 can be imported and can open windows."""
+    code = "import ctypes, cv2; [ctypes.CDLL(f'lib{n}.so.6') for n in ('SM', 'ICE')]"
+    if subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode:
+        raise MissingPackage("cv2 can't start: apt install libgl1 libglib2.0-0 libsm6 libice6")
+
+
+def need_portaudio() -> None:
+    """Raises MissingPackage unless sounddevice can reach PulseAudio."""
+    if not ctypes.util.find_library("portaudio"):
+        raise MissingPackage("PortAudio is missing: apt install libportaudio2")
+    if not any(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so")):
+        raise MissingPackage("ALSA's pulse plugin is missing: apt install libasound2-plugins")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,186 @@
+"""How close to the floor: `python -m avsl.realtime.benchmark [--live] [--json FILE]`.
+
+The floor of annotating is decoding and encoding the same film with the same settings and nothing
+in between; both are timed in turn in one run, so the machine's moods cancel out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from avsl.engines.errors import exit_on_user_error
+
+
+def cpu() -> str:
+    """Model, cores, and the instruction sets that decide a network's speed."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+    model = next((li.split(":")[1].strip() for li in text.splitlines() if "model name" in li), "")
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
+    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+    return f"{model or platform.machine()}, {os.cpu_count()} cores, " + " ".join(
+        flag for flag in wanted if flag in flags
+    )
+
+
+class Stages:
+    """Seconds spent in each named part of a loop."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
+
+
+def pass_through(source: Path, target: Path) -> int:
+    """Decodes and encodes a film, nothing in between; returns the number of frames."""
+    from avsl.realtime.media_in import open_video
+    from avsl.realtime.media_out import VideoWriter
+
+    video = open_video(source)
+    writer = VideoWriter(target, video)
+    count = 0
+    for frame in video.frames():
+        writer.write(frame.picture)
+        count += 1
+    writer.finish()
+    video.close()
+    return count
+
+
+def staged(source: Path, target: Path, engine: Any) -> tuple[int, dict[str, float]]:
+    """The loop of `annotate`, its parts timed one by one; encoding goes on in x264's own threads
+    beside the others, and what is timed of it is what the loop waits."""
+    from avsl.engines import Resizer, describe, level_db
+    from avsl.realtime.media_in import Sound, open_video
+    from avsl.realtime.media_out import VideoWriter
+    from avsl.realtime.overlay import Overlay
+
+    window, thresholds = engine.bundle.window, engine.bundle.thresholds
+    stages, count = Stages(), 0
+    resize, overlay = Resizer(engine.bundle.picture_size), Overlay(thresholds)
+    video, sound = open_video(source), Sound(source, window.rate, 4.0)
+    writer = VideoWriter(target, video)
+    frames = video.frames()
+    hop, embedding = None, None
+    while True:
+        with stages("decode"):
+            frame = next(frames, None)
+        if frame is None:
+            break
+        with stages("hear"):
+            timeline = sound.listen(frame.time)
+            samples = timeline.read(window.end(frame.time), window.length)
+        with stages("sound network"):
+            if hop != window.end(frame.time):
+                hop, embedding = window.end(frame.time), engine.embed(samples)
+        with stages("resize"):
+            picture = resize(frame.picture)
+        with stages("picture network"):
+            map_ = engine.localize(picture, embedding)
+        with stages("draw"):
+            localization = describe(frame.time, map_, level_db(samples[-800:]), False, thresholds)
+            frame.picture.make_writable()
+            overlay.draw(frame.picture, localization)
+        with stages("encode"):
+            writer.write(frame.picture)
+        count += 1
+    with stages("encode"):
+        writer.finish()
+    video.close()
+    sound.close()
+    return count, {name: 1000 * s / count for name, s in stages.seconds.items()}
+
+
+def timed(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def benchmark_files(seconds: float, rounds: int, engine_folder: Path | None) -> dict[str, Any]:
+    """Times annotating against its floor at 1280x720, and its stages."""
+    from avsl.demos.clips import demo_scene, write_clip
+    from avsl.engines import DEFAULT, open_engine
+    from avsl.realtime.annotate import annotate
+
+    engine = open_engine(engine_folder or DEFAULT)
+    with tempfile.TemporaryDirectory() as folder:
+        film, out = Path(folder) / "film.mp4", Path(folder) / "out.mp4"
+        write_clip(demo_scene(), film, seconds, size=(720, 1280))
+        frames = pass_through(film, out)
+        floors, ours = [], []
+        for _ in range(rounds):
+            out.unlink()
+            floors.append(timed(lambda: pass_through(film, out)))
+            ours.append(timed(lambda: annotate(film, out, engine, overwrite=True)))
+        _, stages = staged(film, out, engine)
+    ratios = [floor / own for floor, own in zip(floors, ours, strict=True)]
+    return {
+        "cpu": cpu(),
+        "engine": f"{engine.bundle.name} {engine.bundle.version}",
+        "picture": "1280x720",
+        "frames": frames,
+        "decode_encode_fps": round(frames / statistics.median(floors), 1),
+        "annotate_fps": round(frames / statistics.median(ours), 1),
+        "share_of_floor": round(statistics.median(ratios), 3),
+        "share_of_floor_range": [round(min(ratios), 3), round(max(ratios), 3)],
+        "stages_ms": {name: round(ms, 3) for name, ms in stages.items()},
+    }
+
+
+def report(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    stages = result["stages_ms"]
+    whole = sum(stages.values())
+    low, high = result["share_of_floor_range"]
+    return "\n".join(
+        [
+            f"{result['cpu']}; engine {result['engine']}; {result['picture']}, every frame",
+            "",
+            "| | frames/s |",
+            "|---|---:|",
+            f"| decode and encode alone | {result['decode_encode_fps']} |",
+            f"| annotate | {result['annotate_fps']} |",
+            f"| share of the floor | {100 * result['share_of_floor']:.0f} % "
+            f"({100 * low:.0f} to {100 * high:.0f}) |",
+            "",
+            "| stage | ms a frame | share |",
+            "|---|---:|---:|",
+            *(f"| {name} | {ms:.2f} | {100 * ms / whole:.0f} % |" for name, ms in stages.items()),
+        ]
+    )
+
+
+def command(
+    seconds: Annotated[float, typer.Option(min=1, help="Length of the film.")] = 8.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 3,
+    engine: Annotated[Path | None, typer.Option(help="Engine folder.")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
+) -> None:
+    """Time annotating against decoding and encoding alone, and each of its stages."""
+    result = benchmark_files(seconds, rounds, engine)
+    print(report(result))
+    if out:
+        out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    with exit_on_user_error():
+        typer.run(command)

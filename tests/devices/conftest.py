@@ -1,0 +1,81 @@
+"""Fixtures: the fake devices. Where a system package is missing, tests skip and say which."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # what lies here also runs as programs, and is no package
+
+import rig  # noqa: E402
+from live_process import LiveProcess  # noqa: E402
+from rig import Env, FakeCamera, FakeMicrophone  # noqa: E402
+
+PlugIn = Callable[..., FakeCamera]
+StartLive = Callable[..., LiveProcess]
+
+
+@contextlib.contextmanager
+def skipping() -> Iterator[None]:
+    """A package that is missing skips the test."""
+    try:
+        yield
+    except rig.MissingPackage as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def opencv() -> None:
+    with skipping():
+        rig.need_opencv()
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path, opencv: None) -> Iterator[PlugIn]:
+    """Plugs in a camera: `plug_in(clip, start)`."""
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    with contextlib.ExitStack() as stack, skipping():
+
+        def plug(clip, start: float = 0.0) -> FakeCamera:  # type: ignore[no-untyped-def]
+            return stack.enter_context(rig.fake_camera(folder, clip, start))
+
+        rig.build_camera(folder)
+        yield plug
+
+
+@pytest.fixture
+def microphone() -> Iterator[FakeMicrophone]:
+    with skipping():
+        rig.need_portaudio()
+        with rig.fake_microphone() as fake:
+            yield fake
+
+
+@pytest.fixture(scope="session")
+def display(opencv: None) -> Iterator[Env]:
+    with skipping(), rig.fake_display() as env:
+        yield env
+
+
+@pytest.fixture
+def start_live(tmp_path: Path) -> Iterator[StartLive]:
+    """Starts the live program: `start_live(env, camera="0", ...)`; ends it after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(env: Env, **options: object) -> LiveProcess:
+            return stack.enter_context(LiveProcess(tmp_path, env, **options))
+
+        yield start
+
+
+@pytest.fixture
+def soon() -> float:
+    """A full second of the monotonic clock at which clip and sound begin together."""
+    return float(int(time.monotonic()) + 3)

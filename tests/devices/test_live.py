@@ -1,0 +1,177 @@
+"""The live loop on devices that drivers' real interfaces open: what it says, and in step."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from conftest import PlugIn, StartLive
+from fake_engine import FakeEngine
+from rig import Env, FakeMicrophone, http_camera
+from scene import clicks, coloured_things, flashes, their_tones
+
+from avsl.realtime.annotate import annotate
+
+CELL = 1 / 20
+
+
+def read_events(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()][1:]
+
+
+def flashes_and_clicks(path: Path) -> tuple[list[float], list[float]]:
+    """Times in a recording at which the picture becomes bright, and at which a click is heard."""
+    bright, clicked, dark = [], [], True
+    with av.open(str(path)) as container:
+        for frame in container.decode():
+            assert frame.time is not None
+            if isinstance(frame, av.VideoFrame):
+                lit = float(frame.to_ndarray()[: frame.height : 8].mean()) > 120
+                if lit and dark:
+                    bright.append(frame.time)
+                dark = not lit
+                continue
+            for k in np.flatnonzero(np.abs(frame.to_ndarray()[0]) > 0.25):
+                at = frame.time + float(k) / frame.sample_rate
+                if not clicked or at > clicked[-1] + 0.5:
+                    clicked.append(at)
+    return bright, clicked
+
+
+def test_live_is_what_the_file_path_says_of_the_recording(
+    plug_in: PlugIn, microphone: FakeMicrophone, display: Env, start_live: StartLive,
+    tmp_path: Path, soon: float,
+) -> None:  # fmt: skip
+    camera = plug_in(coloured_things(), soon)
+    microphone.play(their_tones(), soon)
+    live = start_live(
+        {**camera.env, **microphone.env, **display},
+        duration=12.0, record="seen.mp4", out="shown.mp4", events="live.jsonl",
+    )  # fmt: skip
+    live.end(None, timeout=30)
+    assert live.process.returncode == 0, live.said
+    annotate(
+        tmp_path / "seen.mp4", tmp_path / "file.mp4", FakeEngine(), events=tmp_path / "f.jsonl"
+    )
+    ours, theirs = read_events(tmp_path / "live.jsonl"), read_events(tmp_path / "f.jsonl")
+    times = np.array([event["time"] for event in theirs])
+    pairs = []
+    for event in ours[1:]:  # an mp4's first picture is at 0, whenever it was taken
+        k = int(np.abs(times - event["time"]).argmin())
+        assert abs(times[k] - event["time"]) < 1e-3
+        pairs.append((event, theirs[k]))
+    same = [
+        a["state"] == b["state"]
+        and len(a["peaks"]) == len(b["peaks"])
+        and all(
+            max(abs(p[0] - q[0]), abs(p[1] - q[1])) < 1.01 * CELL
+            for p, q in zip(a["peaks"], b["peaks"], strict=True)
+        )
+        for a, b in pairs
+    ]
+    assert len(pairs) > 200
+    assert np.mean(same) >= 0.95
+    # It is no empty agreement: each of the things sounds for a while, one turn is silent.
+    states = [event["state"] for event, _ in pairs]
+    assert states.count("sounding") > 100 < len(states) - states.count("silent")
+    assert {round(5 * p[0]) for e, _ in pairs for p in e["peaks"]} >= {1, 2, 3, 4}
+    # The file with the overlay differs from the one as captured where the glow is, and not elsewhere.
+    seen, shown = greys(tmp_path / "seen.mp4"), greys(tmp_path / "shown.mp4")
+    checked = 0
+    for event, _ in pairs[60::40]:
+        moment = round(event["time"], 3)
+        if moment in seen and moment in shown and event["state"] == "sounding":
+            changed = np.abs(seen[moment].astype(int) - shown[moment]) > 12
+            x, y = round(event["peaks"][0][0] * 1280), round(event["peaks"][0][1] * 720)
+            assert changed[y - 20 : y + 20, x - 20 : x + 20].mean() > 0.1
+            assert changed[:600].mean() < 0.03  # the label lies below
+            checked += 1
+    assert checked
+
+
+def greys(path: Path) -> dict[float, np.ndarray]:
+    """The pictures of a recording by their times in ms."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    return {round(f.time or 0.0, 3): f.to_ndarray()[: f.height] for f in frames}
+
+
+def test_flash_and_click_are_paired_for_a_minute(
+    plug_in: PlugIn, microphone: FakeMicrophone, display: Env, start_live: StartLive,
+    tmp_path: Path, soon: float,
+) -> None:  # fmt: skip
+    camera = plug_in(flashes(), soon)
+    microphone.play(clicks(), soon)
+    env = {**camera.env, **microphone.env, **display}
+    live = start_live(env, duration=60.0, size=(640, 480), record="seen.mp4", events="e.jsonl")
+    time.sleep(30)
+    # The other core is busy for the second half.
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        live.end(None, timeout=50)
+    finally:
+        busy.kill()
+        busy.wait()
+    assert live.process.returncode == 0, live.said
+    bright, clicked = flashes_and_clicks(tmp_path / "seen.mp4")
+    apart = [min((c - b for c in clicked), key=abs) for b in bright[1:]]
+    print(f"click after flash: {1e3 * min(apart):.1f} .. {1e3 * max(apart):.1f} ms, {len(apart)}")
+    assert len(apart) >= 57 and len(clicked) >= 57
+    assert max(map(abs, apart)) < 0.04
+
+
+def test_sound_known_to_come_late_is_put_earlier(
+    plug_in: PlugIn, microphone: FakeMicrophone, start_live: StartLive, tmp_path: Path, soon: float
+) -> None:
+    camera = plug_in(flashes(), soon)
+    microphone.play(clicks(), soon)
+    live = start_live(
+        {**camera.env, **microphone.env}, window=False, duration=8.0, size=(640, 480),
+        av_offset_ms=200.0, record="seen.mkv", out="shown.mkv",
+    )  # fmt: skip
+    live.end(None, timeout=30)
+    for name in ("seen.mkv", "shown.mkv"):
+        bright, clicked = flashes_and_clicks(tmp_path / name)
+        apart = [min((c - b for c in clicked), key=abs) for b in bright[1:-1]]
+        assert len(apart) >= 5
+        assert np.median(apart) == pytest.approx(-0.2, abs=0.05)
+
+
+def test_a_camera_that_queues_is_read_to_its_newest_picture(
+    microphone: FakeMicrophone, start_live: StartLive, tmp_path: Path, soon: float
+) -> None:
+    """MJPEG over HTTP queues without end when it is read slowly; here an engine takes a sixth of
+    a second, and five pictures come in that time."""
+    with http_camera(tmp_path, flashes(), soon) as address:
+        live = start_live(
+            {**microphone.env, "FAKE_ENGINE_S": "0.16"},
+            camera=address, window=False, duration=10.0, record="seen.mp4", out="shown.mp4",
+        )  # fmt: skip
+        live.end(None, timeout=30)
+    assert live.process.returncode == 0, live.said
+    for name, most in (("seen.mp4", 0.07), ("shown.mp4", 0.25)):
+        bright, _ = flashes_and_clicks(tmp_path / name)
+        # In a queue, a second of the camera would become five of ours.
+        gaps = np.diff(bright)
+        assert len(gaps) >= 4
+        assert np.abs(gaps - 1).max() < most, name
+    assert len(greys(tmp_path / "seen.mp4")) > 3 * len(live.events) > 60
+
+
+def test_without_a_microphone_all_is_silent(
+    plug_in: PlugIn, display: Env, start_live: StartLive, tmp_path: Path
+) -> None:
+    camera = plug_in(coloured_things(1.0))
+    live = start_live({**camera.env, **display}, microphone="none", duration=3.0, out="a.mp4")
+    live.end(None, timeout=20)
+    assert live.process.returncode == 0, live.said
+    assert {event["state"] for _, event in live.events[1:]} == {"silent"}
+    assert len(live.events) > 60
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
