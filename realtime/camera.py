@@ -94,7 +94,8 @@ class Camera:
                     if moment >= zero:
                         deliver(Frame(picture, moment - zero, self.taken))
                         self.taken += 1
-                self._problem = "no picture comes"
+                if not self._stop.is_set():
+                    self._problem = "no picture comes"
                 capture.release()
             else:
                 self._problem = _why(self._source)

@@ -166,7 +166,7 @@ class _Writer:
 
     def picture(self, frame: av.VideoFrame, time: float) -> None:
         context = self._video.codec_context
-        if not context.width:
+        if self._last == -math.inf:
             context.width, context.height, context.pix_fmt = frame.width, frame.height, "yuv420p"
             context.colorspace, context.color_range = frame.colorspace, frame.color_range
         if (frame.width, frame.height) != (context.width, context.height):

@@ -88,7 +88,6 @@ def make_video(
     time_base: Fraction | None = None,
     options: dict[str, str] | None = None,
     tags: dict[str, int] | None = None,
-    rotate: int = 0,
     waves: tuple[Wave, ...] = (tone(440),),
     sound_codec: str = "aac",
     sound_rate: int = 48_000,
@@ -96,6 +95,7 @@ def make_video(
     sound_from: float = 0.0,
     sound_to: float | None = None,
     sound_first: bool = False,
+    aspect: Fraction | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """Writes a small video. `times` (seconds) overrides the even times of `rate`."""
@@ -106,10 +106,10 @@ def make_video(
         video: Any = out.add_stream(codec, rate=rate, options=options or {})
         video.width, video.height, video.pix_fmt = *size, pixels
         video.time_base = video.codec_context.time_base = base
+        if aspect:
+            video.codec_context.sample_aspect_ratio = aspect
         for name, value in (tags or {}).items():
             setattr(video.codec_context, name, value)
-        if rotate:
-            video.set_display_rotation(rotate) if hasattr(video, "set_display_rotation") else None
         tracks = [out.add_stream(sound_codec, rate=sound_rate, layout=layout) for _ in waves]
 
         def write_pictures() -> None:

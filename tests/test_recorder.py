@@ -46,6 +46,7 @@ def read(path: Path) -> tuple[list[tuple[float, float]], list[float]]:
         for f in container.decode():
             assert f.time is not None
             if isinstance(f, av.VideoFrame):
+                assert (f.width, f.height) == (64, 48)
                 pictures.append((f.time, float(f.to_ndarray()[:48].mean())))
                 continue
             for k in np.flatnonzero(np.abs(f.to_ndarray()[0]) > 0.3):

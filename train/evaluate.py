@@ -96,7 +96,6 @@ def evaluate_scenes(
         Shares in 0..1: what the README of a bundle prints, see `SCORES`; `n` counts behind each.
     """
     resize = Resizer(engine.bundle.picture_size)
-    glow = engine.bundle.thresholds.glow
     tally = Tally()
     rows: dict[str, list[tuple[Array, Array]]] = {
         "engine": [],
@@ -108,7 +107,7 @@ def evaluate_scenes(
     previous: Samples | None = None
     for done, still in enumerate(stills(seed, count, resize, cast=cast), 1):
         heard = hear(engine, still.picture, still.samples)
-        _negatives(tally, still.scene.kind, heard, glow)
+        _negatives(tally, still.scene.kind, heard)
         if still.truth:
             truth = box_mask(still.truth)
             rows["engine"].append((heard.map, truth))
@@ -122,7 +121,7 @@ def evaluate_scenes(
     return {
         **{name: round(tally.mean(name), 4) for name in SCORES},
         "n": {name: len(tally.rows.get(name, [])) for name in SCORES},
-        "table": {name: summarise(pairs, glow) for name, pairs in rows.items()},
+        "table": {name: summarise(pairs, engine.bundle.thresholds.glow) for name, pairs in rows.items()},
         "scenes": count,
         "seed": seed,
     }
@@ -132,18 +131,18 @@ SCORES = {
     "peak": "peak inside a sounding thing, two or more things in view",
     "interactive": "given another thing's sound, the peak moves into that thing",
     "both": "two at once: both found",
-    "quiet_area": "silence and noise: share of the picture over the threshold",
+    "quiet_area": "silence and noise: share of the picture over p = 0.5",
     "quiet_state": "silence and noise: said to be silent or unseen",
-    "outside_area": "sound from out of view: share of the picture over the threshold",
+    "outside_area": "sound from out of view: share of the picture over p = 0.5",
     "outside_state": "sound from out of view: said to be silent or unseen",
     "sounding_state": "a thing in view sounds: said to be sounding",
 }
 
 
-def _negatives(tally: Tally, kind: Kind, heard: Localization, glow: float) -> None:
+def _negatives(tally: Tally, kind: Kind, heard: Localization) -> None:
     name = {"silence": "quiet", "noise": "quiet", "outside": "outside"}.get(kind)
     if name:
-        tally.add(f"{name}_area", float((upsample(heard.map) > glow).mean()))
+        tally.add(f"{name}_area", float((upsample(heard.map) > 0.5).mean()))
         tally.add(f"{name}_state", heard.state in ("silent", "unseen"))
 
 

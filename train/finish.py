@@ -68,8 +68,10 @@ def _calibrate(
     network.calibration.copy_(torch.tensor([a, b]))
     scores = network.probability(torch.cat(logits)).amax((1, 2)).detach().numpy()
     # Nine of ten sounds from out of view shall be called so, where that leaves room for doubt.
-    unseen = float(np.clip(np.quantile(scores[np.array(outside)], 0.9), 0.15, 0.45))
-    return {"glow": 0.5, "unseen": round(unseen, 3), "sounding": 0.5, **GATE}
+    unseen = round(float(np.clip(np.quantile(scores[np.array(outside)], 0.9), 0.15, 0.7)), 3)
+    # What is called unseen must not glow, and what glows a little is called unsure.
+    glow = max(0.5, unseen)
+    return {"glow": glow, "unseen": unseen, "sounding": round(glow + 0.1, 3), **GATE}
 
 
 def score_lines(scores: dict[str, Any]) -> list[str]:

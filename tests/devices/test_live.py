@@ -81,7 +81,7 @@ def test_live_is_what_the_file_path_says_of_the_recording(
     states = [event["state"] for event, _ in pairs]
     assert states.count("sounding") > 100 < len(states) - states.count("silent")
     assert {round(5 * p[0]) for e, _ in pairs for p in e["peaks"]} >= {1, 2, 3, 4}
-    # The file with the overlay differs from the one as captured where the glow is, and not elsewhere.
+    # The file with the overlay differs from the one as captured where the glow is, only there.
     seen, shown = greys(tmp_path / "seen.mp4"), greys(tmp_path / "shown.mp4")
     checked = 0
     for event, _ in pairs[60::40]:
@@ -139,7 +139,7 @@ def test_sound_known_to_come_late_is_put_earlier(
     for name in ("seen.mkv", "shown.mkv"):
         bright, clicked = flashes_and_clicks(tmp_path / name)
         apart = [min((c - b for c in clicked), key=abs) for b in bright[1:-1]]
-        assert len(apart) >= 5
+        assert len(apart) >= 3
         assert np.median(apart) == pytest.approx(-0.2, abs=0.05)
 
 
@@ -158,7 +158,7 @@ def test_a_camera_that_queues_is_read_to_its_newest_picture(
     for name, most in (("seen.mp4", 0.07), ("shown.mp4", 0.25)):
         bright, _ = flashes_and_clicks(tmp_path / name)
         # In a queue, a second of the camera would become five of ours.
-        gaps = np.diff(bright)
+        gaps = np.diff(bright[1:])  # until `soon`, the clip stands still
         assert len(gaps) >= 4
         assert np.abs(gaps - 1).max() < most, name
     assert len(greys(tmp_path / "seen.mp4")) > 3 * len(live.events) > 60
