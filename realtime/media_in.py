@@ -62,7 +62,7 @@ def open_file(path: Path) -> Any:
         raise UserError(f"{path}: a folder, not a video file") from None
     except PermissionError:
         raise UserError(f"{path}: no permission to read it") from None
-    except (OSError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         empty = path.is_file() and path.stat().st_size == 0
         what = "empty" if empty else "not a video, or damaged or cut off"
         raise UserError(f"{path}: can't be read; it is {what} ({_reason(error)})") from None

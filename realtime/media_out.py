@@ -114,7 +114,8 @@ class VideoWriter:
             self._container.close()
         with contextlib.suppress(Exception):
             self._tracks.close()
-        self._beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -124,7 +125,7 @@ def _writing(target: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except OSError as error:
+    except (av.error.FFmpegError, OSError) as error:
         reasons = {
             errno.ENOSPC: "no space left on the disk",
             errno.EDQUOT: "the disk quota is used up",
