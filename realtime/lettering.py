@@ -75,9 +75,10 @@ _SQUEEZE = 0.72
 """Letters are this much narrower than their grid is square."""
 
 
+@lru_cache(maxsize=128)
 def text(string: str, height: int) -> Mask:
     """`string` (lower case shows as capitals, what has no strokes as a gap) as how much of each
-    pixel is covered, uint8 `[height, width]`."""
+    pixel is covered, uint8 `[height, width]`; not to be written to."""
     gap = np.zeros((height, max(1, round(height * 0.1))), np.uint8)
     parts = [gap]
     for character in string.upper():

@@ -6,6 +6,7 @@ and back costs ten times as much and changes every pixel.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -64,28 +65,29 @@ class Overlay:
 
     def _glow(self, canvas: Canvas, map_: NDArray[np.float32]) -> None:
         begin = max(self.threshold - _SOFT, 0.02)
-        rows, columns = np.nonzero(map_ > begin)
-        if not len(rows):
-            return
-        # The bilinear foot of a cell reaches into its neighbours.
-        part = (
-            slice(max(rows.min() - 1, 0), rows.max() + 2),
-            slice(max(columns.min() - 1, 0), columns.max() + 2),
-        )
-        (top, bottom), (left, right) = (
-            (s.start * n // m, min(s.stop, m) * n // m)
-            for s, n, m in zip(part, canvas.coarse, map_.shape, strict=True)
-        )
-        row, down = (weights[top:bottom] for weights in _bilinear(map_.shape[0], canvas.coarse[0]))
-        column, across = (w[left:right] for w in _bilinear(map_.shape[1], canvas.coarse[1]))
-        # Not as matrix products: BLAS would wake threads that spin, for 20 x 20 numbers.
-        wide = map_[:, column] + (map_[:, column + 1] - map_[:, column]) * across
-        p = wide[row] + (wide[row + 1] - wide[row]) * down[:, None]
-        share = np.clip((p - begin) / (self.threshold + 0.3 - begin), 0, 1)
-        strength = share * share * (3 - 2 * share) * (_OPAQUE * self.opacity * _STEPS)
-        canvas.tint(
-            (top, left), strength.astype(np.int16), np.clip(p * 255, 0, 255).astype(np.uint8)
-        )
+        (tall, wide), (m, n) = canvas.coarse, map_.shape
+        row, down = _bilinear(m, tall)
+        column, across = _bilinear(n, wide)
+        for top, bottom, left, right in _parts(map_ > begin):
+            # The bilinear foot of a cell reaches into its neighbours, by half of them.
+            rows = slice(
+                max(0, (2 * top - 1) * tall // (2 * m)), (2 * bottom + 1) * tall // (2 * m)
+            )
+            cols = slice(
+                max(0, (2 * left - 1) * wide // (2 * n)), (2 * right + 1) * wide // (2 * n)
+            )
+            # Not as matrix products: BLAS would wake threads that spin, for 20 x 20 numbers.
+            low, high = column[cols], column[cols] + 1
+            lines = map_[:, low] + (map_[:, high] - map_[:, low]) * across[cols]
+            above, below = lines[row[rows]], lines[row[rows] + 1]
+            p = above + (below - above) * down[rows, None]
+            share = np.clip((p - begin) * (1 / (self.threshold + 0.3 - begin)), 0, 1)
+            strength = share * share * (3 - 2 * share) * (_OPAQUE * self.opacity * _STEPS)
+            canvas.tint(
+                (rows.start, cols.start),
+                strength.astype(np.int16),
+                np.clip(p * 255, 0, 255).astype(np.uint8),
+            )
 
     def _label(self, canvas: Canvas, localization: Localization) -> None:
         word, colour = _LABELS[localization.state]
@@ -104,6 +106,25 @@ class Overlay:
         bar[size - lit :] = 255
         canvas.stamp(bar, x + size // 3, y + size // 6, colour)
         canvas.stamp(mask, x + size // 3 + 2 * meter, y + size // 6, colour)
+
+
+def _parts(mask: NDArray[np.bool_]) -> Iterator[tuple[int, int, int, int]]:
+    """Rectangles (top, bottom, left, right) that hold all of `mask`, apart where empty rows or
+    columns lie between: two things that glow leave the picture between them alone."""
+    for top, bottom in _runs(np.any(mask, axis=1)):
+        for left, right in _runs(np.any(mask[top:bottom], axis=0)):
+            yield top, bottom, left, right
+
+
+def _runs(line: Any) -> Iterator[tuple[int, int]]:
+    """Start and end of each run of True, with two cells or more between them."""
+    at = np.flatnonzero(line)
+    if not len(at):
+        return
+    # Feet of neighbours overlap by half a cell; runs that near are one, or it would be drawn twice.
+    breaks = np.flatnonzero(np.diff(at) > 2)
+    starts, ends = [0, *(breaks + 1)], [*breaks, len(at) - 1]
+    yield from ((int(at[a]), int(at[b]) + 1) for a, b in zip(starts, ends, strict=True))
 
 
 @lru_cache(maxsize=16)
@@ -146,17 +167,14 @@ class Canvas:
         `strength` int16 in 0.._STEPS, `index` into the ramp, both `[h, w]`."""
         table = self._colour.ramp()
         top, left = corner
-        h, w = strength.shape
-        fine = (slice(2 * top, 2 * (top + h)), slice(2 * left, 2 * (left + w)))
-        large = strength.repeat(2, 0).repeat(2, 1)
+        half = (slice(top, top + strength.shape[0]), slice(left, left + strength.shape[1]))
         if self._yuv:
-            _mix(self._planes[0][fine], table[0][index].repeat(2, 0).repeat(2, 1), large)
+            _mix_large(self._planes[0], half, table[0][index], strength)
             for plane, colours in zip(self._planes[1:], table[1:], strict=True):
-                _mix(plane[top : top + h, left : left + w], colours[index], strength)
+                _mix(plane[half], colours[index], strength)
         else:
             for channel, colours in enumerate(table):
-                part = self._planes[0][..., channel][fine]
-                _mix(part, colours[index].repeat(2, 0).repeat(2, 1), large)
+                _mix_large(self._planes[0][..., channel], half, colours[index], strength)
 
     def stamp(self, mask: lettering.Mask, x: int, y: int, rgb: tuple[int, int, int]) -> None:
         """Draws `mask` (0..255) in one colour, its top left at x, y; what lies outside is cut."""
@@ -205,6 +223,15 @@ def _mix(pixels: Plane, colour: Any, strength: Plane) -> None:
     pixels[...] = below + (((colour - below) * step + 64) >> 7)
 
 
+def _mix_large(pixels: Plane, half: tuple[slice, slice], colour: Plane, strength: Plane) -> None:
+    """`_mix` on a plane of twice the size, `half` being where: each of the four pixels of a square
+    gets the same, which spares making everything four times as large."""
+    rows, columns = (slice(2 * part.start, 2 * part.stop) for part in half)
+    part = pixels[rows, columns]
+    for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        _mix(part[y::2, x::2], colour, strength)
+
+
 class _Rgb:
     def __init__(self, reversed_: bool) -> None:
         self._order = -1 if reversed_ else 1
@@ -224,11 +251,18 @@ class _Yuv:
         self._key = (matrix, full, bits, transfer)
 
     def of(self, rgb: tuple[int, int, int]) -> tuple[int, ...]:
-        y, u, v = _to_yuv(np.array([rgb], np.float64), *self._key)[0]
-        return int(y), int(u), int(v)
+        return _yuv_of(rgb, *self._key)
 
     def ramp(self) -> tuple[Plane, ...]:
         return _ramp_yuv(*self._key)
+
+
+@lru_cache(maxsize=64)
+def _yuv_of(
+    rgb: tuple[int, int, int], matrix: int, full: bool, bits: int, transfer: int
+) -> tuple[int, ...]:
+    codes = _to_yuv(np.array([rgb], np.float64), matrix, full, bits, transfer)[0]
+    return tuple(int(code) for code in codes)
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +27,8 @@ FRAGMENT_S = 1.0
 """What a crash may cost: mp4 is written in fragments of this length, each from a key frame."""
 LATE_S = 1.0
 """Sound that is so much later than the pictures is missing: silence is written in its place."""
+EARLY_BLOCKS = 400
+"""Blocks of sound that are kept for the first picture, with which the file begins; 4 s."""
 PICTURE_BASE = Fraction(1, 90_000)
 AAC_FRAME = 1024
 
@@ -112,11 +115,11 @@ class Recorder:
         try:
             while (item := self._queue.get()) is not None:
                 self._write(item)
-        except (OSError, ValueError) as error:  # av.FFmpegError is one of both
+        except Exception as error:  # whatever it is, the session goes on without this file
             self.problem = f"recording stopped ({getattr(error, 'strerror', None) or error})"
         try:
             self._writer.close()
-        except (OSError, ValueError) as error:
+        except Exception as error:
             self.problem = self.problem or f"not ended properly ({error})"
 
     def _write(self, item: tuple[Frame, Localization | None] | tuple[int, Samples]) -> None:
@@ -159,6 +162,7 @@ class _Writer:
         if rate:
             self._audio = self._container.add_stream("aac", rate=rate, layout="mono")
             self._audio.codec_context.bit_rate = 128_000
+        self._early: deque[tuple[int, Samples]] = deque(maxlen=EARLY_BLOCKS)
         self._rest = np.zeros(0, np.float32)
         # AAC puts a frame of its own before the first; starting one later keeps times from
         # becoming negative, which would move all of the file.
@@ -166,22 +170,27 @@ class _Writer:
 
     def picture(self, frame: av.VideoFrame, time: float) -> None:
         context = self._video.codec_context
-        if self._last == -math.inf:
+        first, self._last = self._last == -math.inf, time
+        if first:
             context.width, context.height, context.pix_fmt = frame.width, frame.height, "yuv420p"
             context.colorspace, context.color_range = frame.colorspace, frame.color_range
         if (frame.width, frame.height) != (context.width, context.height):
             # A camera that came back may have another size.
             frame = self._reformatter.reformat(frame, context.width, context.height)
-        self._last = time
         if time - self._key >= FRAGMENT_S:
             self._key = time
             frame.pict_type = PictureType.I
         frame.time_base = PICTURE_BASE
         frame.pts = round(time / PICTURE_BASE)
         self._container.mux(self._video.encode(frame))
+        while self._early:
+            self.sound(*self._early.popleft())
         self._silence(time - LATE_S)
 
     def sound(self, index: int, samples: Samples) -> None:
+        if self._last == -math.inf:  # the first packet opens both encoders
+            self._early.append((index, samples))
+            return
         if index < self._end:
             samples = samples[self._end - index :]
         elif index > self._end:

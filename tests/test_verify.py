@@ -1,0 +1,81 @@
+"""--verify: tells an engine that listens from one that doesn't."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from helpers import ToneEngine, make_video, tone
+
+from avsl.engines import UserError
+from avsl.realtime.verify import SHOWN, WIDTH, verify
+
+
+class Deaf(ToneEngine):
+    """Always the same place, whatever sounds."""
+
+    def localize(self, picture, embedding):
+        map_ = np.full((8, 8), 0.02, np.float32)
+        map_[2, 2] = 0.9
+        return map_
+
+
+class Blank(ToneEngine):
+    def localize(self, picture, embedding):
+        return np.full((8, 8), 0.02, np.float32)
+
+
+def strip(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return next(container.decode(video=0)).to_ndarray(format="rgb24")
+
+
+def test_an_engine_that_listens(tmp_path: Path) -> None:
+    film = make_video(tmp_path / "low.mp4", seconds=2.0)
+    other = make_video(tmp_path / "high.mp4", seconds=2.0, waves=(tone(2500),))
+    verdict = verify(film, other, ToneEngine(), tmp_path / "strip.png")
+    assert verdict.listens is True
+    own, silence, noise, swapped = verdict.hearings
+    assert own.states["sounding"] > 40
+    assert set(silence.states) == {"silent"}
+    assert noise.states["sounding"] == 0
+    assert swapped.states["sounding"] > 40
+    assert swapped.moved(own) > 0.9
+    assert own.moved(own) == 0
+    picture = strip(tmp_path / "strip.png")
+    assert picture.shape == (26 + SHOWN * 240, 4 * WIDTH, 3)
+    columns = [picture[26:, i * WIDTH : (i + 1) * WIDTH].astype(int) for i in range(4)]
+    assert np.abs(columns[0] - columns[1]).max() > 60
+    assert np.abs(columns[0] - columns[3]).max() > 60
+
+
+def test_one_that_does_not(tmp_path: Path) -> None:
+    film = make_video(tmp_path / "film.mp4", seconds=2.0)
+    assert verify(film, None, Deaf(), tmp_path / "strip.png").listens is False
+
+
+def test_nothing_that_it_knows(tmp_path: Path) -> None:
+    film = make_video(tmp_path / "film.mp4", seconds=1.0)
+    assert verify(film, None, Blank(), tmp_path / "strip.png").listens is None
+    silent = make_video(tmp_path / "silent.mp4", seconds=1.0, waves=())
+    assert verify(silent, None, ToneEngine(), tmp_path / "strip.png").listens is None
+
+
+@pytest.mark.parametrize(
+    ("size", "seconds"), [((90, 160), 1.0), ((16, 16), 1.0), ((160, 120), 0.04), ((322, 10), 0.4)]
+)
+def test_any_film(tmp_path: Path, size: tuple[int, int], seconds: float) -> None:
+    film = make_video(tmp_path / "film.mp4", size=size, seconds=seconds)
+    short = make_video(tmp_path / "short.mp4", seconds=0.2)
+    verdict = verify(film, short, ToneEngine(), tmp_path / "strip.png")
+    assert len({len(hearing.maps) for hearing in verdict.hearings}) == 1
+    assert (tmp_path / "strip.png").stat().st_size > 200
+
+
+def test_a_bad_other_is_named(tmp_path: Path) -> None:
+    film = make_video(tmp_path / "film.mp4")
+    (tmp_path / "bad.mp4").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"bad\.mp4: can't be read"):
+        verify(film, tmp_path / "bad.mp4", ToneEngine(), tmp_path / "strip.png")
+    with pytest.raises(UserError, match="can't be written"):
+        verify(film, None, ToneEngine(), tmp_path / "nowhere" / "strip.png")
