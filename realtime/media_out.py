@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import queue
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,17 @@ def check_target(target: Path) -> None:
         raise UserError(f"{target}: can't write this kind of file; name it with one of {known}")
 
 
+QUEUE = 8
+"""Pictures that wait for the encoder: enough for x264's threads not to run dry while a picture is
+localized, and 11 MB at 1280x720."""
+
+
 class VideoWriter:
-    """A file in the making: written beside its place, and put there only when it is whole."""
+    """A file in the making: written beside its place, and put there only when it is whole.
+
+    A thread of its own encodes and copies sound, beside the decoder and the networks; what fails
+    there is raised by the next `write` or by `finish`.
+    """
 
     def __init__(self, target: Path, video: Video) -> None:
         """Opens a hidden file beside `target` for the pictures and all sound tracks of `video`.
@@ -56,8 +67,13 @@ class VideoWriter:
             self._stream = self._video_stream(video, kind)
             self._tracks = _SoundTracks(video.path, self._container, kind, self.notes)
         except BaseException:
-            self.abandon()
+            self._discard()
             raise
+        self._fault: BaseException | None = None
+        self._given_up = False
+        self._queue: queue.Queue[av.VideoFrame | None] = queue.Queue(QUEUE)
+        self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
+        self._thread.start()
 
     def _video_stream(self, video: Video, kind: str) -> Any:
         codec, options = VP9 if kind == "webm" else HEVC if video.deep else H264
@@ -80,25 +96,50 @@ class VideoWriter:
         return stream
 
     def write(self, picture: av.VideoFrame) -> None:
-        """Encodes one picture at its own `pts`, and copies the sound up to it."""
-        picture.pict_type = 0  # the source's choice of key frames is not the encoder's
+        """Hands one picture over, to be encoded at its own `pts`; it must not be changed any more.
+        Waits while `QUEUE` others do."""
+        self._hand_over(picture)
+
+    def _hand_over(self, picture: av.VideoFrame | None) -> None:
+        while self._fault is None:
+            try:
+                self._queue.put(picture, timeout=0.5)
+                return
+            except queue.Full:
+                continue
+        raise self._fault
+
+    def _run(self) -> None:
+        try:
+            while (picture := self._queue.get()) is not None and not self._given_up:
+                picture.pict_type = 0  # the source's choice of key frames is not the encoder's
+                self._encode(picture)
+        except BaseException as error:
+            self._fault = error
+
+    def _encode(self, picture: av.VideoFrame | None) -> None:
+        """Encodes a picture (None: what the encoder still holds), and copies the sound up to it."""
         with _writing(self.target):
             for packet in self._stream.encode(picture):
-                self._mux(packet)
-
-    def _mux(self, packet: Any) -> None:
-        if packet.dts is not None:
-            self._tracks.copy(float(packet.dts * packet.time_base))
-        self._container.mux(packet)
+                if packet.dts is not None:
+                    self._tracks.copy(float(packet.dts * packet.time_base))
+                self._container.mux(packet)
 
     def finish(self, target: Path | None = None, until: float = float("inf")) -> Path:
         """Completes the file and puts it in its place (or at `target`); sound after `until` seconds
-        is left out. Returns where it lies."""
+        is left out. Returns where it lies.
+
+        Raises:
+            UserError: it can't be written; nothing of it is left.
+        """
         place = target or self.target
         try:
+            self._hand_over(None)
+            self._thread.join()
+            if self._fault:
+                raise self._fault
+            self._encode(None)
             with _writing(self.target):
-                for packet in self._stream.encode(None):
-                    self._mux(packet)
                 self._tracks.copy(until)
                 self._tracks.close()
                 self._container.close()
@@ -110,6 +151,13 @@ class VideoWriter:
 
     def abandon(self) -> None:
         """Gives up; nothing stays behind."""
+        self._given_up = True
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)  # wakes the thread; if the queue is full, it is awake
+        self._thread.join()
+        self._discard()
+
+    def _discard(self) -> None:
         with contextlib.suppress(Exception):
             self._container.close()
         with contextlib.suppress(Exception):

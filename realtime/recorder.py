@@ -118,7 +118,7 @@ class Recorder:
         except Exception as error:  # whatever it is, the session goes on without this file
             self.problem = f"recording stopped ({getattr(error, 'strerror', None) or error})"
         try:
-            self._writer.close()
+            self._writer.close(whole=self.problem is None)
         except Exception as error:
             self.problem = self.problem or f"not ended properly ({error})"
 
@@ -201,9 +201,10 @@ class _Writer:
             self._encode(self._rest[:AAC_FRAME])
             self._rest = self._rest[AAC_FRAME:]
 
-    def close(self) -> None:
+    def close(self, whole: bool) -> None:
+        """Ends the file; where writing failed (not `whole`), with what is in it."""
         try:
-            if self._last > -math.inf:
+            if whole and self._last > -math.inf:  # after a fault, FFmpeg's muxer would crash here
                 self._silence(self._last)
                 self._container.mux(self._video.encode(None))
                 if self._rate:

@@ -167,7 +167,7 @@ class _Strip:
 
     def offer(self, time: float, picture: av.VideoFrame, moment: list[Localization]) -> None:
         """Takes the picture if its time has come."""
-        if not self._times or time < self._times[0]:
+        if not self._times or time + 0.05 < self._times[0]:
             return
         self._times.pop(0)
         height = max(2, round(picture.height * WIDTH / picture.width / 2) * 2)

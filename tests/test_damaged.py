@@ -115,7 +115,7 @@ def test_places_that_can_t_be_written(tmp_path: Path, target: str) -> None:
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for the disk: the same call fails at the same place."""
+    """A limit on the size of files stands in for the disk: the same writes fail."""
     make_video(tmp_path / "film.mp4", seconds=8.0, size=(640, 480))
 
     def limit() -> None:

@@ -152,7 +152,7 @@ def test_phone_video_is_turned_upright(tmp_path: Path, degrees: int) -> None:
         assert next(container.decode(video=0)).rotation == 0
     expected = np.rot90(test_picture(0, 160, 90), k=-degrees // 90)
     assert upright[0].shape == expected.shape
-    assert np.abs(upright[0].astype(int) - expected)[: 60].mean() < 12
+    assert np.abs(upright[0].astype(int) - expected)[:60].mean() < 12
 
 
 def states_at(events: list[dict], times: np.ndarray) -> list[str]:

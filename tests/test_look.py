@@ -26,7 +26,7 @@ def located(*cells: tuple[int, int, float], silent: bool = False, size: int = 20
     return describe(0.0, map_, -20.0, silent, T)
 
 
-def drawn(frame: av.VideoFrame, localization, **attributes: object) -> tuple[np.ndarray, np.ndarray]:
+def drawn(frame, localization, **attributes: object) -> tuple[np.ndarray, np.ndarray]:
     """RGB before and after."""
     overlay = Overlay(T)
     for name, value in attributes.items():

@@ -118,10 +118,11 @@ def evaluate_scenes(
             previous = still.samples
             _positives(tally, engine, still, heard)
         progress(done)
+    glow = engine.bundle.thresholds.glow
     return {
         **{name: round(tally.mean(name), 4) for name in SCORES},
         "n": {name: len(tally.rows.get(name, [])) for name in SCORES},
-        "table": {name: summarise(pairs, engine.bundle.thresholds.glow) for name, pairs in rows.items()},
+        "table": {name: summarise(pairs, glow) for name, pairs in rows.items()},
         "scenes": count,
         "seed": seed,
     }

@@ -22,6 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
+HARDWARE = ["nice", "-n", "-15"]
+"""Devices don't get slower when the computer is busy. Without the right to it, `nice` runs them as
+they are; an underrun then delays the sound for good."""
 Env = dict[str, str]
 
 
@@ -112,7 +115,7 @@ def fake_camera(
     path = folder / "camera.sock"
     with contextlib.suppress(FileNotFoundError):
         Path(f"{path}.control").unlink()
-    command = [sys.executable, str(HERE / "camera_feeder.py"), str(folder / "clip.npy"),
+    command = [*HARDWARE, sys.executable, str(HERE / "camera_feeder.py"), str(folder / "clip.npy"),
                "--fps", str(fps), "--start", str(start), "--socket", str(path)]  # fmt: skip
     with running(command, stdout=subprocess.PIPE) as feeder:
         assert feeder.stdout and feeder.stdout.readline() == "ready\n"
@@ -123,7 +126,7 @@ def fake_camera(
 def http_camera(folder: Path, clip: NDArray[np.uint8], start: float = 0.0) -> Iterator[str]:
     """The address of a camera that sends MJPEG; faults at ADDRESS/control?pause=1."""
     np.save(folder / "clip.npy", clip)
-    command = [sys.executable, str(HERE / "camera_feeder.py"), str(folder / "clip.npy"),
+    command = [*HARDWARE, sys.executable, str(HERE / "camera_feeder.py"), str(folder / "clip.npy"),
                "--fps", "30", "--start", str(start), "--http"]  # fmt: skip
     with running(command, stdout=subprocess.PIPE) as feeder:
         assert feeder.stdout
@@ -159,7 +162,7 @@ class FakeMicrophone:
         (self.folder / "config").write_text(MODULES)
         (self.folder / "pulse").mkdir(exist_ok=True, mode=0o700)
         (self.folder / "pulse" / "pid").unlink(missing_ok=True)
-        command = ["pulseaudio", "--daemonize=no", "-n", "-F", str(self.folder / "config"),
+        command = [*HARDWARE, "pulseaudio", "--daemonize=no", "-n", "-F", str(self.folder / "config"),
                    "--exit-idle-time=-1", "--realtime=no", "--high-priority=no",
                    f"--log-target=file:{self.folder / 'log'}"]  # fmt: skip
         quiet = subprocess.DEVNULL
@@ -197,7 +200,7 @@ class FakeMicrophone:
         """Plays mono 48 kHz sound over and over from `start` (monotonic) until the end."""
         path = self.folder / f"sound{len(self._players)}.npy"
         np.save(path, sound)
-        command = [sys.executable, str(HERE / "speaker.py"), str(path), "--start", str(start)]
+        command = [*HARDWARE, sys.executable, str(HERE / "speaker.py"), str(path), "--start", str(start)]
         stack = contextlib.ExitStack()
         stack.enter_context(running(command, env=self.env))
         self._players.append(stack)

@@ -148,6 +148,7 @@ def test_a_camera_that_queues_is_read_to_its_newest_picture(
 ) -> None:
     """MJPEG over HTTP queues without end when it is read slowly; here an engine takes a sixth of
     a second, and five pictures come in that time."""
+    microphone.play(their_tones(), soon)
     with http_camera(tmp_path, flashes(), soon) as address:
         live = start_live(
             {**microphone.env, "FAKE_ENGINE_S": "0.16"},
