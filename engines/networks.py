@@ -167,11 +167,11 @@ class Network(nn.Module):
 
     def embed(self, samples: Tensor) -> Tensor:
         """Samples `[B, S]` to unit embeddings `[B, E]`."""
-        return F.normalize(self.sound(self.spectrogram(samples)).float(), dim=1)
+        return unit(self.sound(self.spectrogram(samples)).float())
 
     def features(self, picture: Tensor) -> Tensor:
         """Picture `[B, 3, h, w]` in [-1, 1] to unit features `[B, E, m, n]`."""
-        return F.normalize(self.picture(picture).float(), dim=1)
+        return unit(self.picture(picture).float())
 
     def logits(self, features: Tensor, embedding: Tensor) -> Tensor:
         """Log odds `[B, m, n]` before calibration."""
@@ -184,6 +184,12 @@ class Network(nn.Module):
     def probability(self, logits: Tensor) -> Tensor:
         """Calibrated probability of each cell."""
         return torch.sigmoid(self.calibration[0] * logits + self.calibration[1])
+
+
+def unit(x: Tensor) -> Tensor:
+    """`x` over its L2 norm along dimension 1. (`F.normalize` would export with the shape of the
+    uint8 picture in it, which TensorRT doesn't take.)"""
+    return x / x.square().sum(1, keepdim=True).clamp_min(1e-12).sqrt()
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avsl.engines.bundle import GRAPHS, SCHEMA, sha256
-from avsl.engines.networks import Network, fold_batch_norm
+from avsl.engines.networks import Network, fold_batch_norm, unit
 from avsl.train.fit import pictures_to_input
 
 WINDOW = {"rate": 16_000, "length": 16_000, "hop": 800, "guard": 640}
@@ -33,7 +33,7 @@ class SoundGraph(nn.Module):
         self.encoder = network.sound.half()
 
     def forward(self, samples: Tensor) -> Tensor:
-        return F.normalize(self.encoder(self.spectrogram(samples).half()).float(), dim=1)
+        return unit(self.encoder(self.spectrogram(samples).half()).float())
 
 
 class PictureGraph(nn.Module):
@@ -47,7 +47,7 @@ class PictureGraph(nn.Module):
 
     def forward(self, picture: Tensor, embedding: Tensor) -> Tensor:
         x = pictures_to_input(picture).half()
-        features = F.normalize(self.network.picture(x).float(), dim=1)
+        features = unit(self.network.picture(x).float())
         return self.network.probability(self.network.logits(features, embedding))
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from avsl.demos.scenes import DRAWN, Cast
 from avsl.engines import UserError
-from avsl.engines.networks import Network, NetworkSpec
+from avsl.engines.networks import Network, NetworkSpec, unit
 from avsl.train.pool import Batch, Pool
 from avsl.train.recipe import Recipe
 
@@ -47,7 +47,7 @@ def loss_on(logits: Tensor, target: Tensor, recipe: Recipe) -> Tensor:
 
 def pictures_to_input(pictures: Tensor) -> Tensor:
     """uint8 `[B, h, w, 3]` to float `[B, 3, h, w]` in [-1, 1], as the exported graph does it."""
-    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return pictures.float().permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -160,7 +160,7 @@ def _step(network: Network, batch: Batch, step: int, recipe: Recipe) -> Tensor:
         # The spectrogram's range is far beyond what bfloat16 can tell apart.
         with torch.autocast("cpu", enabled=False):
             log_mel = network.spectrogram(torch.from_numpy(batch.samples))
-        embedding = F.normalize(network.sound(log_mel).float(), dim=1)
+        embedding = unit(network.sound(log_mel).float())
     logits = network.logits(features, embedding)
     return loss_on(logits, torch.from_numpy(batch.target).clamp(0, 1), recipe)
 

@@ -162,7 +162,8 @@ class FakeMicrophone:
         (self.folder / "config").write_text(MODULES)
         (self.folder / "pulse").mkdir(exist_ok=True, mode=0o700)
         (self.folder / "pulse" / "pid").unlink(missing_ok=True)
-        command = [*HARDWARE, "pulseaudio", "--daemonize=no", "-n", "-F", str(self.folder / "config"),
+        config = str(self.folder / "config")
+        command = [*HARDWARE, "pulseaudio", "--daemonize=no", "-n", "-F", config,
                    "--exit-idle-time=-1", "--realtime=no", "--high-priority=no",
                    f"--log-target=file:{self.folder / 'log'}"]  # fmt: skip
         quiet = subprocess.DEVNULL
@@ -200,7 +201,14 @@ class FakeMicrophone:
         """Plays mono 48 kHz sound over and over from `start` (monotonic) until the end."""
         path = self.folder / f"sound{len(self._players)}.npy"
         np.save(path, sound)
-        command = [*HARDWARE, sys.executable, str(HERE / "speaker.py"), str(path), "--start", str(start)]
+        command = [
+            *HARDWARE,
+            sys.executable,
+            str(HERE / "speaker.py"),
+            str(path),
+            "--start",
+            str(start),
+        ]
         stack = contextlib.ExitStack()
         stack.enter_context(running(command, env=self.env))
         self._players.append(stack)

