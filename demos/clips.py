@@ -40,7 +40,7 @@ def demo_scene(seed: int = 7) -> Scene:
         Turn(2.4, 4.2, (1,)),
         Turn(5.0, 6.4, (2,)),
         Turn(6.4, 8.0, (3,)),
-        Turn(8.0, 9.7, (0, 1)),
+        Turn(8.0, 9.7, (1, 3)),
     )
     return dataclasses.replace(
         make_scene(seed, 0, kind="silence", aspect=16 / 9),

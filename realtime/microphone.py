@@ -7,6 +7,7 @@ used: on Linux they are on the wall clock, through PulseAudio they wander by ten
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import os
@@ -159,12 +160,15 @@ class Microphone:
         return self._problem is None and time.monotonic() - self._arrival < STALL_S / 4
 
     def close(self, timeout: float = 0.3) -> None:
-        """Stops the thread. One that hangs in PortAudio is left behind."""
+        """Stops the thread. One that hangs, for the sound server does, is left behind."""
         self._stop.set()
-        if self._thread:
-            self._thread.join(timeout)
-        else:
+        if self._thread is None:
             self._stream.close()
+            return
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            # What sounddevice does when Python ends would hang, too.
+            atexit.unregister(self._portaudio._exit_handler)
 
     # In PortAudio's thread: copies, counts, and nothing else.
 

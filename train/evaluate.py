@@ -132,6 +132,7 @@ SCORES = {
     "peak": "peak inside a sounding thing, two or more things in view",
     "interactive": "given another thing's sound, the peak moves into that thing",
     "both": "two at once: both found",
+    "third": "two at once: a third thing glows, too",
     "quiet_area": "silence and noise: share of the picture over p = 0.5",
     "quiet_state": "silence and noise: said to be silent or unseen",
     "outside_area": "sound from out of view: share of the picture over p = 0.5",
@@ -153,6 +154,8 @@ def _positives(tally: Tally, engine: Engine, still: Still, heard: Localization) 
     if scene.kind == "two":
         hits = [any(in_box(x, y, box) for x, y, _ in heard.peaks) for box in still.truth]
         tally.add("both", all(hits))
+        if len(scene.things) > 2:
+            tally.add("third", any(_beside(peak, still) for peak in heard.peaks))
     if len(scene.things) < 2:
         return
     x, y = map_peak(heard.map)
@@ -162,6 +165,14 @@ def _positives(tally: Tally, engine: Engine, still: Still, heard: Localization) 
         swapped = hear(engine, still.picture, with_sound_of(scene, other).sound(-1, 1))
         x, y = map_peak(swapped.map)
         tally.add("interactive", swapped.state != "silent" and in_box(x, y, still.boxes[other]))
+
+
+def _beside(peak: tuple[float, float, float], still: Still) -> bool:
+    """Whether a peak lies in a thing, but in none that sounds."""
+    x, y, _ = peak
+    return any(in_box(x, y, box) for box in still.boxes) and not any(
+        in_box(x, y, box) for box in still.truth
+    )
 
 
 def with_sound_of(scene: Scene, thing: int) -> Scene:
