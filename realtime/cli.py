@@ -95,6 +95,12 @@ def live(
             metavar="MS", help="How much later than the picture sound comes.", rich_help_panel=LIVE
         ),
     ] = 0.0,
+    no_window: Annotated[
+        bool,
+        typer.Option(
+            "--no-window", help="Only write what -o, --record, --events ask.", rich_help_panel=LIVE
+        ),
+    ] = False,
     duration: Annotated[
         float | None,
         typer.Option(metavar="S", min=0.1, help="Stop by itself.", rich_help_panel=LIVE),
@@ -138,6 +144,7 @@ def live(
             overwrite=overwrite,
             in_step=in_step,
             av_offset_ms=av_offset,
+            window=not no_window,
             engine=engine or DEFAULT,
             duration=duration or math.inf,
         )

@@ -94,6 +94,8 @@ class LiveReport:
     localized: int = 0
     skipped: int = 0
     """Pictures that a newer one overtook before they were localized."""
+    cpu_seconds: float = 0.0
+    """Of all cores, once everything is open."""
     files: list[Path] = field(default_factory=list)
     ages_ms: deque[float] = field(default_factory=lambda: deque(maxlen=18_000))
     """From capture to shown, for the pictures shown in the last ten minutes."""
@@ -249,6 +251,7 @@ class _Session:
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again and again takes tens of ms
         self.zero = time.monotonic()
+        self.report.cpu_seconds = -time.process_time()
         self.camera.start(self.zero, self.take_picture)
         if self.microphone:
             late = options.av_offset_ms / 1000
@@ -264,6 +267,7 @@ class _Session:
         self.stop.set()
         if self.camera:
             self.report.seconds = time.monotonic() - self.zero
+            self.report.cpu_seconds += time.process_time()
             self.report.pictures = self.camera.taken
             self.camera.close()
         if self.worker.is_alive():

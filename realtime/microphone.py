@@ -163,7 +163,7 @@ class Microphone:
         """Stops the thread. One that hangs, for the sound server does, is left behind."""
         self._stop.set()
         if self._thread is None:
-            self._stream.close()
+            self._end(self._stream)
             return
         self._thread.join(timeout)
         if self._thread.is_alive():
@@ -193,11 +193,7 @@ class Microphone:
             if stream is not None:
                 if self._listen():
                     pause = RETRY_S[0]
-                with contextlib.suppress(self._portaudio.PortAudioError):
-                    stream.abort()
-                with contextlib.suppress(self._portaudio.PortAudioError):
-                    stream.close()
-                stream = None
+                self._end(stream)
             if self._stop.wait(pause):
                 return
             pause = min(2 * pause, RETRY_S[1])
@@ -303,6 +299,11 @@ class Microphone:
             )
             stream.start()
         return stream
+
+    def _end(self, stream: Any) -> None:
+        for step in (stream.abort, stream.close):
+            with contextlib.suppress(self._portaudio.PortAudioError):
+                step()
 
     def _finished(self) -> None:  # PortAudio wants a callback that returns None
         self._ended.set()

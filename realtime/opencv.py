@@ -20,6 +20,7 @@ if sys.platform == "linux":
 for name, value in {
     "QT_LOGGING_RULES": "*.warning=false",
     "OPENCV_LOG_LEVEL": "SILENT",
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # nothing
     # A frozen camera holds `grab` for so many seconds (10 if not said); whole seconds only.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "1",
     # Windows: with them, opening a camera takes up to twenty seconds.

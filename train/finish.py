@@ -111,7 +111,7 @@ def model_card(
             "",
             "**What it therefore can't do:** it has never seen a photograph. Of real people,",
             "animals and instruments it says `unseen` or `unsure`; it can't tell two things of one",
-            "family apart; things under a tenth of the picture's width are too small for it. Don't",
+            "family apart; of two that sound at once a third may seem to be one; things under a tenth of the picture's width are too small for it. Don't",
             "use it to decide anything about a person.",
             "",
             "## Scores",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # what lies here also runs as programs, and is no package
 
 import rig  # noqa: E402
-from live_process import LiveProcess  # noqa: E402
+from live_process import LiveProcess, PlugIn, StartLive  # noqa: E402
 from rig import Env, FakeCamera, FakeMicrophone  # noqa: E402
-
-PlugIn = Callable[..., FakeCamera]
-StartLive = Callable[..., LiveProcess]
 
 
 @contextlib.contextmanager

@@ -9,27 +9,26 @@ import sys
 import time
 from pathlib import Path
 
-from avsl.realtime.live import LiveOptions, run_live  # imports cv2 before av
+from avsl.engines.errors import UserError
 
-# isort: split
-from fake_engine import FakeEngine
-
-from avsl.engines import UserError
-
-
-class SlowEngine(FakeEngine):
-    def localize(self, picture, embedding):  # type: ignore[no-untyped-def]
-        time.sleep(float(os.environ.get("FAKE_ENGINE_S", "0")))
-        return super().localize(picture, embedding)
-
-
-options = {}
-for argument in sys.argv[1:]:
-    name, text = argument.split("=", 1)
-    value = ast.literal_eval(text)
-    options[name] = Path(value) if name in ("out", "record", "events") else value
+arguments = dict(argument.split("=", 1) for argument in sys.argv[1:])
+values = {name: ast.literal_eval(text) for name, text in arguments.items()}
+paths = {name: Path(values[name]) for name in ("out", "record", "events") if name in values}
 try:
-    print(f"avsl-live: {run_live(LiveOptions(**options), SlowEngine()).line}", file=sys.stderr)
+    # isort: split
+    from fake_engine import FakeEngine
+
+    from avsl.realtime.live import LiveOptions, run_live  # imports cv2 before av
+
+    class SlowEngine(FakeEngine):
+        def localize(self, picture, embedding):  # type: ignore[no-untyped-def]
+            time.sleep(float(os.environ.get("FAKE_ENGINE_S", "0")))
+            return super().localize(picture, embedding)
+
+    print(
+        f"avsl-live: {run_live(LiveOptions(**{**values, **paths}), SlowEngine()).line}",
+        file=sys.stderr,
+    )
 except UserError as error:
     print(f"avsl-live: {error}", file=sys.stderr)
     sys.exit(2)

@@ -18,6 +18,7 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+from rig import FakeCamera
 
 HERE = Path(__file__).parent
 Json = dict[str, Any]
@@ -110,6 +111,12 @@ class LiveProcess:
     @property
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+
+PlugIn = Callable[..., FakeCamera]
+"""The fixture that plugs in a camera: `plug_in(clip, start)`."""
+StartLive = Callable[..., LiveProcess]
+"""The fixture that starts the live program: `start_live(env, camera="0", ...)`."""
 
 
 def press(env: dict[str, str], *keys: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from fake_engine import COLOURS, TONES
 from numpy.typing import NDArray
@@ -22,12 +21,13 @@ def coloured_things(
     """Four discs that wander over grey; BGR `[n, h, w, 3]`."""
     width, height = size
     clip = np.full((round(seconds * fps), height, width, 3), 110, np.uint8)
+    down, across = np.mgrid[:height, :width]
     for k, picture in enumerate(clip):
         turn = 2 * np.pi * k / len(clip)  # ends where it began, for the clip repeats
         for i, colour in enumerate(COLOURS):
             x = width * (0.2 + 0.2 * i + 0.06 * np.sin(turn * (i + 1)))
             y = height * (0.5 + 0.28 * np.cos(turn * (i % 2 + 1) + i * np.pi / 2))
-            cv2.circle(picture, (round(x), round(y)), height // 8, colour[::-1].tolist(), -1)
+            picture[np.hypot(across - x, down - y) < height / 8] = colour[::-1]
     return clip
 
 

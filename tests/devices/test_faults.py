@@ -8,8 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from conftest import PlugIn, StartLive
-from live_process import Json, LiveProcess, screenshot
+from live_process import Json, LiveProcess, PlugIn, StartLive, screenshot
 from rig import Env, FakeMicrophone, http_camera, http_fault
 from scene import RATE, coloured_things
 
@@ -100,7 +99,7 @@ def test_unplugged_for_long(plug_in: PlugIn, start_live: StartLive) -> None:
 
 
 def test_camera_by_address_that_hangs(
-    microphone: FakeMicrophone, start_live: StartLive, tmp_path: Path
+    opencv: None, microphone: FakeMicrophone, start_live: StartLive, tmp_path: Path
 ) -> None:
     microphone.play(steady())
     with http_camera(tmp_path, coloured_things(1.0)) as address:

@@ -11,8 +11,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import PlugIn, StartLive
 from fake_engine import FakeEngine
+from live_process import PlugIn, StartLive
 from rig import Env, FakeMicrophone, http_camera
 from scene import clicks, coloured_things, flashes, their_tones
 
@@ -144,7 +144,7 @@ def test_sound_known_to_come_late_is_put_earlier(
 
 
 def test_a_camera_that_queues_is_read_to_its_newest_picture(
-    microphone: FakeMicrophone, start_live: StartLive, tmp_path: Path, soon: float
+    opencv: None, microphone: FakeMicrophone, start_live: StartLive, tmp_path: Path, soon: float
 ) -> None:
     """MJPEG over HTTP queues without end when it is read slowly; here an engine takes a sixth of
     a second, and five pictures come in that time."""
