@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -35,7 +36,7 @@ class EventWriter:
             if target.exists() and not overwrite:
                 raise UserError(f"{target}: exists already; --overwrite replaces it")
             self._target = target
-            self._beside = target.with_name(f".{target.name}.part")
+            self._beside = target.with_name(f".{target.name}.{os.getpid()}.part")
             try:
                 self._file = self._beside.open("w", encoding="utf-8")
             except OSError as error:

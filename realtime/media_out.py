@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -59,11 +60,13 @@ class VideoWriter:
         self.target = target
         self.notes: list[str] = []
         """What the user should know about the sound, a line each."""
-        self._beside = target.with_name(f".{target.stem}.part{target.suffix}")
+        # Two runs at once may have one target.
+        self._beside = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
         kind = CONTAINERS[target.suffix.lower()]
         with _writing(target):
             self._container = av.open(str(self._beside), "w", format=kind)
         try:
+            self._container.metadata.update(video.container.metadata)
             self._stream = self._video_stream(video, kind)
             self._tracks = _SoundTracks(video.path, self._container, kind, self.notes)
         except BaseException:
@@ -196,6 +199,8 @@ class _SoundTracks:
         self._faults = Faults()
         self._tracks: dict[int, Any] = {}
         holds = container.supported_codecs
+        if self._in.streams.subtitles:
+            notes.append("subtitles are left out")
         for stream in self._in.streams.audio:
             if stream.codec_context is None:
                 notes.append(f"sound track {stream.index}: unknown codec, left out")

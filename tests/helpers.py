@@ -96,6 +96,7 @@ def make_video(
     sound_to: float | None = None,
     sound_first: bool = False,
     aspect: Fraction | None = None,
+    title: str = "",
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """Writes a small video. `times` (seconds) overrides the even times of `rate`."""
@@ -103,6 +104,8 @@ def make_video(
     base = time_base or 1 / rate
     times = times or [Fraction(i) / rate for i in range(round(seconds * rate))]
     with av.open(str(path), "w", container_options=container_options or {}) as out:
+        if title:
+            out.metadata["title"] = title
         video: Any = out.add_stream(codec, rate=rate, options=options or {})
         video.width, video.height, video.pix_fmt = *size, pixels
         video.time_base = video.codec_context.time_base = base

@@ -1,6 +1,8 @@
 """Video files in, annotated files out: times, sound and pictures as they were."""
 
 import json
+import subprocess
+import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -327,3 +329,20 @@ def test_first_pictures_are_not_lost(tmp_path: Path) -> None:
     video.close()
     assert [frame.index for frame in frames] == list(range(10))
     assert frames[0].time == 0
+
+
+def test_a_film_keeps_its_title(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "film.mkv", title="Kettle")
+    annotate(source, tmp_path / "out.mp4", ToneEngine())
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.metadata["title"] == "Kettle"
+
+
+def test_two_runs_at_once_with_one_target(tmp_path: Path) -> None:
+    """Both write beside; the last one to end is there, whole."""
+    source = make_video(tmp_path / "film.mp4", seconds=3.0)
+    command = [sys.executable, "-m", "avsl.realtime.cli", str(source), "-o", "out.mp4"]
+    runs = [subprocess.Popen([*command, "--overwrite"], cwd=tmp_path) for _ in range(2)]
+    assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    assert len(frame_times(tmp_path / "out.mp4")) == 75
+    assert {path.name for path in tmp_path.iterdir()} == {"film.mp4", "out.mp4"}
