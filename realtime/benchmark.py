@@ -169,14 +169,25 @@ def report(result: dict[str, Any]) -> str:
 
 
 def command(
-    seconds: Annotated[float, typer.Option(min=1, help="Length of the film.")] = 8.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of film or session.")] = 8.0,
     rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 3,
     engine: Annotated[Path | None, typer.Option(help="Engine folder.")] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="The live loop instead, on fake devices.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
 ) -> None:
-    """Time annotating against decoding and encoding alone, and each of its stages."""
-    result = benchmark_files(seconds, rounds, engine)
-    print(report(result))
+    """Time annotating against decoding and encoding alone, and each of its stages; or, live, how
+    old the picture on the screen is."""
+    result: Any
+    if live:
+        from avsl.realtime import benchmark_live
+
+        result = benchmark_live.benchmark_live(seconds, engine)
+        print(f"{cpu()}\n\n{benchmark_live.report(result)}")
+    else:
+        result = benchmark_files(seconds, rounds, engine)
+        print(report(result))
     if out:
         out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
 

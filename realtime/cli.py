@@ -239,12 +239,17 @@ def _annotate(
         )
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
-    rate = report.frames / max(report.seconds, 1e-3)
-    what = "stopped: what was done is in" if report.partial else f"{source} ->"
-    print(f"{what} {report.out} ({report.frames} frames, {rate:.0f} frames/s)", file=sys.stderr)
     if report.partial:
+        print(f"stopped: what was done is in {report.out}", file=sys.stderr)
         sys.exit(130)
     return report
+
+
+def _done(source: Path, report: Report) -> None:
+    rate = report.frames / max(report.seconds, 1e-3)
+    print(
+        f"{source} -> {report.out} ({report.frames} frames, {rate:.0f} frames/s)", file=sys.stderr
+    )
 
 
 def _annotate_all(
@@ -260,7 +265,7 @@ def _annotate_all(
 
     videos = find_videos(sources)
     if len(sources) == 1 and not sources[0].is_dir() and not _is_folder(out):
-        _annotate(videos[0], out, engine, every, events, overwrite)
+        _done(videos[0], _annotate(videos[0], out, engine, every, events, overwrite))
         return
     if not _is_folder(out):
         raise UserError(f"{out}: several videos need a folder to go to; write -o {out.stem}/")
@@ -279,7 +284,7 @@ def _annotate_all(
             target = out / f"{video.name}{suffix}"
         taken.add(target)
         try:
-            _annotate(video, target, engine, every, None, overwrite)
+            _done(video, _annotate(video, target, engine, every, None, overwrite))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             failed.append(video)
