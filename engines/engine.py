@@ -34,11 +34,12 @@ class Engine(Protocol):
 class OnnxRuntimeEngine:
     """A bundle in ONNX Runtime on the CPU."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         options = ort.SessionOptions()
-        # One core stays free for decoding and encoding, which run beside the networks.
-        options.intra_op_num_threads = threads or max(1, (os.cpu_count() or 2) - 1)
+        # One core stays free for decoding and encoding, which run beside the networks; more than
+        # four have nothing to do in networks of this size.
+        options.intra_op_num_threads = min(4, max(1, (os.cpu_count() or 2) - 1))
         options.inter_op_num_threads = 1
         # Idle threads that spin would take the cores from decoder and encoder.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -64,7 +65,7 @@ class OnnxRuntimeEngine:
         return out
 
 
-def open_engine(bundle: Bundle | Path | str = DEFAULT, threads: int | None = None) -> Engine:
+def open_engine(bundle: Bundle | Path | str = DEFAULT) -> Engine:
     """Opens a bundle (by default the one that ships) with the best backend of this machine.
 
     Raises:
@@ -72,7 +73,7 @@ def open_engine(bundle: Bundle | Path | str = DEFAULT, threads: int | None = Non
     """
     if not isinstance(bundle, Bundle):
         bundle = load_bundle(bundle)
-    return OnnxRuntimeEngine(bundle, threads)
+    return OnnxRuntimeEngine(bundle)
 
 
 class Localizer:

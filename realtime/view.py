@@ -89,7 +89,9 @@ class View:
             _mirror(planes, frame.picture.height)
             now = now and _mirrored(now)
         if now:
-            self.overlay.draw(av.VideoFrame.from_numpy_buffer(planes, "yuv420p"), now)
+            canvas = av.VideoFrame.from_numpy_buffer(planes, "yuv420p")
+            canvas.colorspace = frame.picture.colorspace
+            self.overlay.draw(canvas, now)
         return cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
 
     def render(
