@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 import threading
 import time
@@ -52,7 +53,7 @@ class Camera:
         self._thread: threading.Thread | None = None
         self._capture = self._open()
         if self._capture is None:
-            raise UserError(f"camera {source}: {_why(source)}")
+            raise UserError(f"camera {without_password(source)}: {_why(source)}")
 
     def start(self, zero: float, deliver: Callable[[Frame], None]) -> None:
         """From now on each picture goes to `deliver`, in the camera's own thread, with its time
@@ -155,11 +156,17 @@ def check_source(source: str) -> None:
         )
 
 
+def without_password(source: str) -> str:
+    """An address as it may be shown: without the name and password in it."""
+    return re.sub(r"//[^/@]*@", "//", source)
+
+
 def _planes(bgr: Any) -> av.VideoFrame:
-    """OpenCV's picture as yuv420p (BT.601, 16..235); an odd last row or column is left out."""
+    """OpenCV's picture as yuv420p (BT.601, 16..235). An odd last column is left out, and rows past
+    a multiple of four: PyAV would look for the colours in the wrong place."""
     if bgr.ndim == 2:
         bgr = cv2.cvtColor(bgr, cv2.COLOR_GRAY2BGR)
-    height, width = bgr.shape[0] // 2 * 2, bgr.shape[1] // 2 * 2
+    height, width = bgr.shape[0] // 4 * 4, bgr.shape[1] // 2 * 2
     planes: Any = cv2.cvtColor(bgr[:height, :width], cv2.COLOR_BGR2YUV_I420)
     frame = av.VideoFrame.from_numpy_buffer(planes, "yuv420p")
     frame.colorspace = Colorspace.ITU601

@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,7 +27,6 @@ from avsl.realtime.opencv import cv2  # before everything that imports av
 import numpy as np
 
 from avsl.engines import (
-    DEFAULT,
     Engine,
     Localization,
     Localizer,
@@ -38,15 +36,18 @@ from avsl.engines import (
     open_engine,
 )
 from avsl.engines.windows import Samples
-from avsl.realtime.camera import Camera, check_source
+from avsl.realtime.camera import Camera, check_source, without_password
 from avsl.realtime.event_stream import EventStream
 from avsl.realtime.flow import Newest, Rate
 from avsl.realtime.frames import Frame
+from avsl.realtime.live_options import LiveOptions, LiveReport
 from avsl.realtime.microphone import Microphone
 from avsl.realtime.overlay import Overlay
 from avsl.realtime.recorder import Recorder
 from avsl.realtime.view import Figures, View
 from avsl.realtime.window import ESCAPE, Window, check_display
+
+__all__ = ["LiveOptions", "LiveReport", "run_live"]
 
 SOUND_S = 12.0
 """How much sound is kept for pictures to be paired with."""
@@ -58,57 +59,6 @@ REFRESH_S = 0.25
 """How often the view is drawn anew while no picture comes."""
 
 
-@dataclass(frozen=True)
-class LiveOptions:
-    """What a live session is asked for."""
-
-    camera: str = "0"
-    microphone: str | None = None
-    """Number or part of a name; None is the system's default one, "none" is none."""
-    size: tuple[int, int] = (1280, 720)
-    """Width and height that the camera is asked for."""
-    fps: float = 30.0
-    engine: Path = DEFAULT
-    out: Path | None = None
-    """File for the pictures with overlay, and the sound."""
-    record: Path | None = None
-    """File for pictures and sound as captured."""
-    events: Path | None = None
-    """File for the localizations; `-` is stdout."""
-    overwrite: bool = False
-    in_step: bool = False
-    """Show the picture that the newest map was made from, not the newest picture."""
-    av_offset_ms: float = 0.0
-    """How much later than the picture the sound arrives; negative: the picture is late."""
-    window: bool = True
-    duration: float = math.inf
-    """Seconds after which the session ends by itself."""
-
-
-@dataclass
-class LiveReport:
-    """What a live session did."""
-
-    seconds: float = 0.0
-    pictures: int = 0
-    localized: int = 0
-    skipped: int = 0
-    """Pictures that a newer one overtook before they were localized."""
-    cpu_seconds: float = 0.0
-    """Of all cores, once everything is open."""
-    files: list[Path] = field(default_factory=list)
-    ages_ms: deque[float] = field(default_factory=lambda: deque(maxlen=18_000))
-    """From capture to shown, for the pictures shown in the last ten minutes."""
-
-    @property
-    def line(self) -> str:
-        return (
-            f"{self.seconds:.0f} s: {self.pictures} pictures, {self.localized} localized "
-            f"({self.localized / max(self.seconds, 1e-3):.1f}/s), {self.skipped} skipped"
-            + "".join(f"; wrote {path}" for path in self.files)
-        )
-
-
 def run_live(options: LiveOptions, engine: Engine | None = None) -> LiveReport:
     """Runs a live session in the main thread until q, the window's button, Ctrl-C or `duration`.
 
@@ -117,6 +67,8 @@ def run_live(options: LiveOptions, engine: Engine | None = None) -> LiveReport:
             couldn't be written to its end.
     """
     check_source(options.camera)
+    if options.out and options.out == options.record:
+        raise UserError(f"{options.out}: -o and --record need two files")
     if options.window:
         check_display()
     elif not (options.out or options.record or options.events):
@@ -125,6 +77,8 @@ def run_live(options: LiveOptions, engine: Engine | None = None) -> LiveReport:
     with _stopping_on_signals(session.stop):
         try:
             session.open()
+            if options.window:
+                _say(f"{session.camera_name}: q quits, ? shows the keys")
             session.show()
         finally:
             session.close()
@@ -142,6 +96,7 @@ class _Session:
         self.report = LiveReport()
         self.stop = threading.Event()
         self.zero = time.monotonic()  # set anew when all is open
+        self.camera_name = f"camera {without_password(options.camera)}"
         self.fault: BaseException | None = None
         self.frames: Newest[Frame] = Newest()
         self.pairs: Newest[tuple[Frame, Localization]] = Newest()
@@ -155,9 +110,11 @@ class _Session:
         self.keyed: Recorder | None = None  # the one among them that r has started
         self.worker = threading.Thread(target=self._guard, name="worker", daemon=True)
         self.said: set[str] = set()
+        self.age_ms = 0.0  # of the picture on screen, smoothed
 
     def work(self) -> None:
-        """Localizes the newest picture whose sound is here, over and over."""
+        """Localizes the newest picture whose sound is here, over and over. Pictures that come while
+        it does so overwrite each other and never reach it."""
         spec = self.engine.bundle.window
         localize, resize = Localizer(self.engine), Resizer(self.engine.bundle.picture_size)
         waiting: deque[Frame] = deque(maxlen=WAITING)
@@ -172,7 +129,8 @@ class _Session:
             ready = [frame for frame in waiting if spec.end(frame.time) <= heard]
             if not ready:
                 continue
-            frame = ready[-1]
+            # Those that waited for the same hop of sound take turns; older ones are overtaken.
+            frame = next(f for f in ready if f.time > ready[-1].time - spec.hop / spec.rate)
             while waiting.popleft() is not frame:
                 pass
             localization = localize(frame.time, resize(frame.picture), self.timeline)
@@ -202,10 +160,12 @@ class _Session:
             if fresh:
                 shown = newest
             if shown and (fresh or now - drawn > REFRESH_S):
-                key = window.show(view.render(*shown, self.figures(), self.missing()))
+                key = window.show(view.render(*shown, self.figures(shown[0]), self.missing()))
                 drawn = time.monotonic()
                 if fresh:
-                    self.report.ages_ms.append(1000 * (drawn - self.zero - shown[0].time))
+                    age = 1000 * (drawn - self.zero - shown[0].time)
+                    self.report.ages_ms.append(age)
+                    self.age_ms += (age - self.age_ms) / 10
             else:
                 key = window.key()
             if key in ("q", ESCAPE) or (drawn and window.closed):
@@ -243,7 +203,7 @@ class _Session:
         if options.out:
             self.drawn = (Recorder(options.out, rate, Overlay(bundle.thresholds).draw, 0.0, again),)
         if options.events:
-            self.events = EventStream(options.events, bundle, options.camera, again)
+            self.events = EventStream(options.events, bundle, self.camera_name, again)
         self.engine.localize(  # the first run takes longer than all others
             np.zeros((*bundle.picture_size, 3), np.uint8),
             self.engine.embed(np.zeros(bundle.window.length, np.float32)),
@@ -295,39 +255,46 @@ class _Session:
 
     def toggle_recording(self) -> None:
         """Starts a recording with overlay in the current folder, or ends it."""
-        if self.keyed:
-            ended, self.keyed = self.keyed, None
-            self.drawn = tuple(r for r in self.drawn if r is not ended)
-            ended.close()
-            self.report.files.append(ended.path)
-            _say(f"wrote {ended.path}")
-            return
-        bundle = self.engine.bundle
-        hop_s = bundle.window.hop / bundle.window.rate
-        self.keyed = Recorder(
-            _new_file(".mp4"),
-            self.microphone.rate if self.microphone else None,
-            Overlay(bundle.thresholds).draw,
-            start=math.ceil((time.monotonic() - self.zero) / hop_s) * hop_s,
-        )
-        self.drawn = (*self.drawn, self.keyed)
+        try:
+            if self.keyed:
+                ended, self.keyed = self.keyed, None
+                self.drawn = tuple(r for r in self.drawn if r is not ended)
+                ended.close()
+                self.report.files.append(ended.path)
+                _say(f"wrote {ended.path}")
+                return
+            bundle = self.engine.bundle
+            hop_s = bundle.window.hop / bundle.window.rate
+            self.keyed = Recorder(
+                _new_file(".mp4"),
+                self.microphone.rate if self.microphone else None,
+                Overlay(bundle.thresholds).draw,
+                start=math.ceil((time.monotonic() - self.zero) / hop_s) * hop_s,
+            )
+            self.drawn = (*self.drawn, self.keyed)
+        except UserError as fault:  # a key ends nothing but what it stands for
+            _say(str(fault))
 
     def save_snapshot(self, picture: Any) -> None:
         path = _new_file(".png")
-        path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-        _say(f"wrote {path}")
+        try:
+            path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        except OSError as fault:
+            _say(f"{path}: can't be written; {fault.strerror}")
+        else:
+            _say(f"wrote {path}")
 
-    def figures(self) -> Figures:
+    def figures(self, shown: Frame) -> Figures:
         assert self.camera
         latest = self.pairs.latest
-        ages = self.report.ages_ms
+        old = 1000 * (time.monotonic() - self.zero - shown.time)  # more where none comes
         notes = [f"recording {r.path.name}" for r in (*self.raw, *self.drawn)]
         if self.microphone is None:
             notes.append("no microphone, as asked")
         return Figures(
             self.camera.rate.per_second,
             self.maps.per_second,
-            ages[-1] if ages else 0.0,
+            max(self.age_ms, old),
             self.report.skipped,
             latest[1] if latest else None,
             tuple(notes),
@@ -337,7 +304,7 @@ class _Session:
         """What is wrong at the moment, a line each."""
         lines = []
         if self.camera and (fault := self.camera.missing):
-            lines.append(f"camera {self.options.camera}: {fault}")
+            lines.append(f"{self.camera_name}: {fault}")
         if self.microphone and (fault := self.microphone.missing):
             lines.append(f"microphone: {fault}")
         if self.events and self.events.problem:
@@ -386,8 +353,10 @@ def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
 
 
 def _new_file(suffix: str) -> Path:
-    """A name in the current folder that says when."""
-    return Path(time.strftime(f"avsl-%Y%m%d-%H%M%S{suffix}"))
+    """A name in the current folder that says when, to the millisecond."""
+    now = time.time()
+    moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    return Path(f"avsl-{moment}-{round(now % 1 * 1000):03}{suffix}")
 
 
 def _say(line: str) -> None:

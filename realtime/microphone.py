@@ -113,7 +113,7 @@ class Microphone:
         number = self._find()
         if number is None:
             raise UserError(_none_found(self._portaudio, device))
-        self.rate = self._choose_rate(number)
+        self.rate, self._channels = self._choose(number)
         self._ring = np.zeros(round(RING_S * self.rate), np.float32)
         self._marks: list[tuple[int, float, bool]] = [(0, 0.0, False)] * 1024
         self._clock = SampleClock(self.rate)
@@ -278,12 +278,18 @@ class Microphone:
         named = [n for n, d in inputs.items() if self._device.lower() in d["name"].lower()]
         return named[0] if named else None
 
-    def _choose_rate(self, number: int) -> int:
-        try:
-            self._portaudio.check_input_settings(number, 1, "float32", samplerate=RATE)
-        except self._portaudio.PortAudioError:
-            return int(self._portaudio.query_devices(number)["default_samplerate"])
-        return RATE
+    def _choose(self, number: int) -> tuple[int, int]:
+        """The rate and the number of channels to open it with."""
+        device = self._portaudio.query_devices(number)
+        own = int(device["default_samplerate"]), int(device["max_input_channels"])
+        with quiet_stderr():
+            for rate, channels in ((RATE, 1), (RATE, own[1]), (own[0], 1)):
+                with contextlib.suppress(self._portaudio.PortAudioError):
+                    self._portaudio.check_input_settings(
+                        number, channels, "float32", samplerate=rate
+                    )
+                    return rate, channels
+        return own
 
     def _open(self, number: int) -> Any:
         with quiet_stderr():
@@ -291,7 +297,7 @@ class Microphone:
                 device=number,
                 samplerate=self.rate,
                 blocksize=round(BLOCK_S * self.rate),
-                channels=1,
+                channels=self._channels,
                 dtype="float32",
                 latency="low",
                 callback=self._callback,

@@ -19,16 +19,21 @@ from avsl.realtime import lettering
 
 Plane = NDArray[Any]
 
-# Probability -> colour, dark violet over orange to pale yellow. Lightness rises all the way, so it
-# reads without colour vision, and the dark rim sets the glow off from a bright picture.
-_RAMP_AT = (0.0, 0.35, 0.55, 0.75, 1.0)
+# From where the glow begins (0) to certainty (1): dark violet over orange to pale yellow. Lightness
+# rises all the way, so it reads without colour vision, and the dark rim sets the glow off from
+# bright and from orange things.
+_RAMP_AT = (0.0, 0.25, 0.45, 0.7, 1.0)
 _RAMP = np.array(
-    [(40, 0, 60), (120, 10, 90), (235, 80, 20), (255, 170, 20), (255, 245, 160)], np.float64
+    [(30, 0, 50), (110, 5, 90), (235, 80, 20), (255, 170, 20), (255, 245, 160)], np.float64
 )
-_SOFT = 0.2
-"""The glow begins this far under its threshold."""
+_RIM = 0.15
+"""Around what glows, the rim reaches down to this far under the threshold."""
+_RISE = 0.25
+"""Probability over which the glow comes in."""
 _OPAQUE = 0.62
 """How much of the picture the strongest glow hides at full opacity."""
+_UNSURE = 0.5
+"""Opacity where something passes the threshold of the glow, but not that of `sounding`."""
 _STEPS = 127
 """Steps of opacity: (colour - pixel) * step stays inside int16."""
 
@@ -38,7 +43,7 @@ _LABELS = {
     "unsure": ("UNSURE", (255, 190, 60)),
     "sounding": ("SOUNDING", (255, 240, 140)),
 }
-_LEAST_HEIGHT = 120
+_LEAST_SIDE = 96
 """Smaller pictures have no room for a label."""
 
 
@@ -47,10 +52,9 @@ class Overlay:
 
     def __init__(self, thresholds: Thresholds) -> None:
         self.threshold = thresholds.glow
-        """Probability from which on a place glows."""
+        """Probability from which on a place glows; where none reaches it, nothing is tinted."""
         self.opacity = 1.0
         self.visible = True
-        self._plate: dict[tuple[int, int], Plane] = {}
 
     def draw(self, picture: av.VideoFrame, localization: Localization) -> None:
         """Draws in place on a `yuv420p`, `yuvj420p`, `yuv420p10le`, `rgb24` or `bgr24` picture,
@@ -59,16 +63,20 @@ class Overlay:
             return
         canvas = Canvas(picture)
         if self.opacity > 0 and localization.state != "silent":
-            self._glow(canvas, localization.map)
-        if picture.height >= _LEAST_HEIGHT:
-            self._label(canvas, localization)
+            self._glow(canvas, localization)
+        if min(picture.width, picture.height) >= _LEAST_SIDE:
+            _label(canvas, localization)
 
-    def _glow(self, canvas: Canvas, map_: NDArray[np.float32]) -> None:
-        begin = max(self.threshold - _SOFT, 0.02)
+    def _glow(self, canvas: Canvas, localization: Localization) -> None:
+        map_ = localization.map
+        begin = max(self.threshold - _RIM, 0.02)
+        opaque = _OPAQUE * self.opacity * (_UNSURE if localization.state == "unsure" else 1)
         (tall, wide), (m, n) = canvas.coarse, map_.shape
         row, down = _bilinear(m, tall)
         column, across = _bilinear(n, wide)
         for top, bottom, left, right in _parts(map_ > begin):
+            if map_[top:bottom, left:right].max() < self.threshold:
+                continue
             # The bilinear foot of a cell reaches into its neighbours, by half of them.
             rows = slice(
                 max(0, (2 * top - 1) * tall // (2 * m)), (2 * bottom + 1) * tall // (2 * m)
@@ -81,31 +89,48 @@ class Overlay:
             lines = map_[:, low] + (map_[:, high] - map_[:, low]) * across[cols]
             above, below = lines[row[rows]], lines[row[rows] + 1]
             p = above + (below - above) * down[rows, None]
-            share = np.clip((p - begin) * (1 / (self.threshold + 0.3 - begin)), 0, 1)
-            strength = share * share * (3 - 2 * share) * (_OPAQUE * self.opacity * _STEPS)
+            share = np.clip((p - begin) * (1 / _RISE), 0, 1)
+            strength = share * share * (3 - 2 * share) * (opaque * _STEPS)
             canvas.tint(
                 (rows.start, cols.start),
                 strength.astype(np.int16),
-                np.clip(p * 255, 0, 255).astype(np.uint8),
+                np.clip((p - begin) * (255 / (1 - begin)), 0, 255).astype(np.uint8),
             )
 
-    def _label(self, canvas: Canvas, localization: Localization) -> None:
-        word, colour = _LABELS[localization.state]
-        if localization.state in ("unsure", "sounding"):
-            word += f" {round(100 * localization.score)} %"
-        size = min(max(12, canvas.height // 26), 72)
-        mask = lettering.text(word, size)
-        margin, meter = size // 2, max(3, size // 4)
-        width = mask.shape[1] + 2 * meter + 2 * (size // 3)
-        x, y = margin, canvas.height - margin - size - size // 3
-        canvas.shade(x, y, width, size + size // 3, 0.55)
-        level = min(max((localization.level_db + 60) / 60, 0), 1)
-        lit = round(level * size)
-        bar = np.zeros((size, meter), np.uint8)
-        bar[:] = 70
-        bar[size - lit :] = 255
-        canvas.stamp(bar, x + size // 3, y + size // 6, colour)
-        canvas.stamp(mask, x + size // 3 + 2 * meter, y + size // 6, colour)
+
+def _label(canvas: Canvas, localization: Localization) -> None:
+    """State and score at the lower left, behind a symbol and a bar as high as the sound is loud."""
+    state = localization.state
+    word, colour = _LABELS[state]
+    if state in ("unsure", "sounding"):
+        word += f" {round(100 * localization.score)} %"
+    size = min(max(11, min(canvas.width, canvas.height) // 28), 72)
+    margin, edge, bar = size // 2, size // 8, max(2, size // 5)
+    meter = np.full((size, bar), 70, np.uint8)
+    level = min(max((localization.level_db + 60) / 60, 0), 1)
+    meter[size - round(level * size) :] = 255
+    masks = (meter, _symbol(state, size), lettering.text(word, size))
+    width = sum(mask.shape[1] for mask in masks) + (len(masks) - 1) * edge + 4 * edge
+    x, y = margin, canvas.height - margin - size - 2 * edge
+    canvas.shade(x, y, width, size + 2 * edge, 0.6)
+    x += 2 * edge
+    for mask in masks:
+        canvas.stamp(mask, x, y + edge, colour)
+        x += mask.shape[1] + edge
+
+
+@lru_cache(maxsize=16)
+def _symbol(state: str, size: int) -> lettering.Mask:
+    """A full disc, a half-full one, a ring and a dash: the states, for who can't tell colours."""
+    y, x = (np.mgrid[0:size, 0:size] + 0.5) / size - 0.5
+    radius = np.hypot(x, y)
+    inside = {
+        "sounding": 0.32 - radius,
+        "unsure": np.maximum(0.05 - np.abs(radius - 0.29), np.minimum(0.32 - radius, -x)),
+        "unseen": 0.05 - np.abs(radius - 0.29),
+        "silent": np.minimum(0.07 - np.abs(y), 0.3 - np.abs(x)),
+    }[state]
+    return np.rint(np.clip(inside * size + 0.5, 0, 1) * 255).astype(np.uint8)
 
 
 def _parts(mask: NDArray[np.bool_]) -> Iterator[tuple[int, int, int, int]]:

@@ -57,8 +57,10 @@ def microphone() -> Iterator[FakeMicrophone]:
 
 @pytest.fixture(scope="session")
 def display(opencv: None) -> Iterator[Env]:
-    with skipping(), rig.fake_display() as env:
-        yield env
+    with skipping():
+        rig.need(xdotool="xdotool")
+        with rig.fake_display() as env:
+            yield env
 
 
 @pytest.fixture

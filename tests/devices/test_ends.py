@@ -39,6 +39,7 @@ def test_no_display(opencv: None, tmp_path: Path) -> None:
 
 
 def test_no_way_out(opencv: None, tmp_path: Path) -> None:
+    assert "two files" in fault({}, tmp_path, "out='a.mp4'", "record='a.mp4'")
     assert "without a window nothing would come out" in fault({}, tmp_path, "window=False")
 
 
@@ -60,6 +61,8 @@ def test_no_camera(opencv: None, tmp_path: Path) -> None:
 def test_no_answer_from_an_address(opencv: None, tmp_path: Path) -> None:
     line = fault({}, tmp_path, "camera='http://127.0.0.1:9/camera'", *HEADLESS)
     assert "no pictures come from this address" in line
+    line = fault({}, tmp_path, "camera='http://me:secret@127.0.0.1:9/camera'", *HEADLESS)
+    assert "camera http://127.0.0.1:9/camera" in line and "secret" not in line
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import av
 import numpy as np
-from live_process import Json, LiveProcess, PlugIn, StartLive, screenshot
+from live_process import HERE, Json, LiveProcess, PlugIn, StartLive, screenshot
 from rig import Env, FakeMicrophone, http_camera, http_fault
 from scene import RATE, coloured_things
 
@@ -57,12 +60,12 @@ def test_camera_that_is_unplugged_or_freezes(
         {**camera.env, **microphone.env, **display}, record="seen.mp4", out="shown.mp4"
     )
     before = settle(live)
-    top = screenshot(display)[:120, :1280].astype(int)
+    top = screenshot(display)[:160, :1280].astype(int)
 
     camera.fault("unplug", 3)
     live.wait_for_words("camera 0: there is no", 3)
     time.sleep(0.5)  # the picture says so, too: amber on the HUD's stripe
-    now = screenshot(display)[:120, :1280].astype(int)
+    now = screenshot(display)[:160, :1280].astype(int)
     amber = (now[..., 0] > now[..., 2] + 120) & (top[..., 0] < top[..., 2] + 60)
     assert amber.sum() > 100
     gone = live.wait_for_event()
@@ -165,3 +168,21 @@ def test_ends_within_a_second_while_both_devices_hang(
     microphone.signal(signal.SIGSTOP)
     time.sleep(2.2)
     check_end(live, tmp_path, ("seen.mp4",))
+
+
+def test_a_reader_of_events_that_goes(plug_in: PlugIn, tmp_path: Path) -> None:
+    env = {**os.environ, **plug_in(coloured_things(1.0)).env}
+    app = [sys.executable, str(HERE / "live_app.py")]
+    arguments = ["microphone='none'", "window=False", "events='-'", "record='seen.mp4'"]
+    with subprocess.Popen(
+        [*app, *arguments, "duration=3.0"], env=env, cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as live:  # fmt: skip
+        assert live.stdout and live.stderr
+        for _ in range(5):
+            assert live.stdout.readline()
+        live.stdout.close()
+        said = live.stderr.read()
+    assert live.returncode == 0, said
+    assert "events: the reader has gone" in said and "Error" not in said
+    assert (tmp_path / "seen.mp4").exists()
