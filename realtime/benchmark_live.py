@@ -87,14 +87,18 @@ def _session(
     options = {"size": size, "duration": seconds} | ({"engine": str(engine)} if engine else {})
     command = [sys.executable, "-m", "avsl.realtime.benchmark_live", json.dumps(options)]
     memory: list[tuple[float, float]] = []
-    with rig.running(command, env, stdout=subprocess.PIPE) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with rig.running(command, env, **pipes) as process:
         began = time.monotonic()
         while process.poll() is None:
             with contextlib.suppress(OSError, StopIteration):
                 memory.append((time.monotonic() - began, _resident_mb(process.pid)))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(min(5.0, seconds / 20))
-        figures: dict[str, Any] = json.loads(process.stdout.read())
+        out, said = process.communicate()
+    if process.returncode:
+        raise UserError(f"the session failed: {said.strip().splitlines()[-1]}")
+    figures: dict[str, Any] = json.loads(out)
     # What is loaded and what queues fill in the first minute is no growth.
     late = np.array([m for m in memory if m[0] > min(60, seconds / 3)][:-1])
     figures["memory_mb"] = float(late[-1, 1])
@@ -109,15 +113,17 @@ def _resident_mb(pid: int) -> float:
 
 def _measured(options: dict[str, Any]) -> dict[str, Any]:
     """Runs one session here and returns its figures."""
-    from avsl.realtime.live import LiveOptions, run_live
+    from avsl.realtime.live import LiveOptions, run_live  # before anything that imports av
 
-    options["size"] = tuple(options["size"])
-    if "engine" in options:
-        options["engine"] = Path(options["engine"])
-    done = run_live(LiveOptions(**options))
+    # isort: split
+    from avsl.engines import DEFAULT
+
+    size = tuple(options.pop("size"))
+    engine = Path(options.pop("engine", DEFAULT))
+    done = run_live(LiveOptions(size=size, engine=engine, **options))
     ages = np.array(done.ages_ms)[round(30 * WARM_UP_S) :]
     return {
-        "size": "{}x{}".format(*options["size"]),
+        "size": "{}x{}".format(*size),
         "pictures": done.pictures,
         "skipped": done.skipped,
         "localized_per_s": done.localized / done.seconds,

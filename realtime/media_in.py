@@ -221,7 +221,8 @@ class _Upright:
     def _filter(self, picture: Any, turned: int, across: int, down: int) -> Any:
         key = (picture.width, picture.height, picture.format.name, turned)
         if key != self._key:
-            steps = {90: ["transpose=clock"], 180: ["hflip", "vflip"], 270: ["transpose=cclock"]}
+            # vflip alone would only turn the order of lines in memory, which can't be drawn on.
+            steps = {90: ["transpose=clock"], 180: ["vflip", "hflip"], 270: ["transpose=cclock"]}
             chain = list(steps.get(turned, []))
             if across - across % 2 == self.width and down - down % 2 == self.height:
                 chain.append(f"crop={self.width}:{self.height}:0:0:exact=1")

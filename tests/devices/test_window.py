@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,10 @@ from live_process import LiveProcess, PlugIn, StartLive, close_window, press, sc
 from numpy.typing import NDArray
 from rig import Env, FakeMicrophone, running
 from scene import RATE, coloured_things
+
+# Without a window manager Qt misses, in one start of ten, that its window has appeared, and paints
+# nothing: cv2 alone does so too, and with a window manager it does not happen.
+pytestmark = pytest.mark.flaky(reruns=4)
 
 SIZE = (640, 480)
 Picture = NDArray[np.uint8]
@@ -42,6 +47,16 @@ def after(env: Env, *keys: str) -> Picture:
     press(env, *keys)
     time.sleep(0.5)
     return look(env)
+
+
+def wait_for_picture(env: Env, rows: slice) -> bool:
+    """Whether a picture is seen in some rows of the window within six seconds."""
+    deadline = time.monotonic() + 6
+    while time.monotonic() < deadline:
+        if screenshot(env)[: SIZE[1], : SIZE[0]][rows].std() > 20:
+            return True
+        time.sleep(0.2)
+    return False
 
 
 def changed(a: Picture, b: Picture) -> NDArray[np.bool_]:
@@ -131,13 +146,10 @@ def test_in_step_shows_the_picture_of_the_map(
     plug_in: PlugIn, display: Env, start_live: StartLive
 ) -> None:
     camera = plug_in(coloured_things(1.0))
-    live = start_live(
-        {**camera.env, **display}, microphone="none", in_step=True, duration=3.0, size=SIZE
-    )
+    live = start_live({**camera.env, **display}, microphone="none", in_step=True, size=SIZE)
     live.wait_for_event()
-    time.sleep(1)
-    assert look(display).std() > 20
-    assert live.end(None) < 5
+    assert wait_for_picture(display, slice(None))
+    assert live.end(signal.SIGINT) < 1.0
     assert live.process.returncode == 0, live.said
 
 
@@ -153,7 +165,7 @@ def test_the_program_itself(
         "--camera",
         "0",
         "--duration",
-        "4",
+        "8",
         "--events",
         "-",
         "-o",
@@ -163,11 +175,10 @@ def test_the_program_itself(
         [sys.executable, *command], {**camera.env, **microphone.env, **display},
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
-        time.sleep(3)
-        picture = screenshot(display)[:720, :1280]
-        out, err = process.communicate(timeout=20)
+        shown = wait_for_picture(display, slice(200, 500))
+        out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
-    assert picture[200:500].std() > 20
+    assert shown
     assert len(out.splitlines()) > 60
     assert "wrote shown.mp4" in err and (tmp_path / "shown.mp4").exists()
 
