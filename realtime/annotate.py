@@ -59,11 +59,11 @@ def annotate(
         UserError: the source can't be read or the target can't be written; nothing is left of it.
     """
     check_target(target)
-    if target.exists():
-        if source.exists() and target.samefile(source):
-            raise UserError(f"{target}: is the film itself; name another file with -o")
-        if not overwrite:
-            raise UserError(f"{target}: exists already; --overwrite replaces it")
+    for place in (target, events):
+        if place and place.exists() and source.exists() and place.samefile(source):
+            raise UserError(f"{place}: is the film itself; name another file to write")
+    if target.exists() and not overwrite:
+        raise UserError(f"{target}: exists already; --overwrite replaces it")
     window = engine.bundle.window
     began = time.monotonic()
     video = open_video(source)

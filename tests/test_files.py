@@ -274,6 +274,9 @@ def test_what_exists_is_kept_unless_asked(tmp_path: Path) -> None:
     assert target.read_text() == "precious"
     with pytest.raises(UserError, match="is the film itself"):
         annotate(source, source, ToneEngine(), overwrite=True)
+    with pytest.raises(UserError, match="is the film itself"):
+        annotate(source, tmp_path / "b.mp4", ToneEngine(), events=source, overwrite=True)
+    assert frame_times(source)
     events = tmp_path / "out.jsonl"
     events.write_text("precious")
     with pytest.raises(UserError, match=r"out\.jsonl: exists already"):
