@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -113,6 +114,18 @@ def _export(
             external_data=False,
             verbose=False,
         )
+    _forget_the_machine(path)
+
+
+def _forget_the_machine(path: Path) -> None:
+    """Takes out of a graph what the exporter notes beside it: stack traces, with this machine's
+    paths."""
+    model = onnx.load(path)
+    parts = [model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer]
+    for part in (model, *parts, *model.graph.input, *model.graph.output):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    onnx.save(model, path)
 
 
 def write_bundle(
