@@ -62,6 +62,8 @@ def annotate(
     for place in (target, events):
         if place and place.exists() and source.exists() and place.samefile(source):
             raise UserError(f"{place}: is the film itself; name another file to write")
+    if events and events.absolute() == target.absolute():
+        raise UserError(f"{events}: is the name of OUT, too; --events needs a file of its own")
     if target.exists() and not overwrite:
         raise UserError(f"{target}: exists already; --overwrite replaces it")
     window = engine.bundle.window
@@ -94,7 +96,7 @@ def annotate(
         else:
             stop = None
         partial = stop is not None
-        place = target.with_name(f"{target.stem}.partial{target.suffix}") if partial else None
+        place = _partial(target) if partial else None
         out = writer.finish(place, until=end if partial else float("inf"))
         writer_notes, writer = writer.notes, None
         if lines:
@@ -109,6 +111,12 @@ def annotate(
                 unfinished.abandon()
         video.close()
         sound.close()
+
+
+def _partial(target: Path) -> Path:
+    """A name beside `target` that says it is not the whole, and that nothing has yet."""
+    names = (f"{target.stem}.partial{n}{target.suffix}" for n in ("", *range(2, 1000)))
+    return next(p for name in names if not (p := target.with_name(name)).exists())
 
 
 def find_videos(sources: Iterable[Path]) -> list[Path]:

@@ -335,9 +335,9 @@ def _verify(files: list[Path], engine: Engine, out: Path | None) -> None:
     strip = out or Path("avsl-verify.png")
     verdict = verify(files[0], files[1] if len(files) == 2 else None, engine, strip)
     own = verdict.hearings[0]
-    table = Table("sound", "map moved", "glows", *STATES)
+    table = Table("sound", "map changed", "lit", *STATES)
     for hearing in verdict.hearings:
-        count = max(len(hearing.found), 1)
+        count = len(hearing.found)
         states = hearing.states
         moved = hearing.moved(own)
         table.add_row(
@@ -347,12 +347,19 @@ def _verify(files: list[Path], engine: Engine, out: Path | None) -> None:
             *(f"{100 * states[state] / count:.0f} %" for state in STATES),
         )
     Console().print(table)
-    say = {
-        True: "The engine listens: the map follows the sound.",
-        False: "The engine does not listen here: the map stays when the sound changes.",
-        None: "Nothing glows with the file's own sound: it holds nothing that this engine knows.",
-    }
-    print(f"{say[verdict.listens]}\n{strip}: the pictures, a column for each sound")
+    print(
+        "map changed: 0 % as with its own sound, 100 % nothing in common. lit: how much of the\n"
+        "picture glows. The rest: on how many pictures. Silence and noise should light nothing."
+    )
+    if verdict.listens is None and own.states["sounding"]:
+        say = "Can't say: the other sound is silent where something glows; name an OTHER file."
+    elif verdict.listens is None:
+        say = "Can't say: with the file's own sound nothing glows; the engine knows none of it."
+    elif verdict.listens:
+        say = "The engine listens: the map follows the sound."
+    else:
+        say = "The engine does not listen here: the map stays though the sound changes."
+    print(f"{say}\n{strip}: some of the pictures, a column for each sound")
 
 
 def main() -> None:

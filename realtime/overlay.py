@@ -7,6 +7,7 @@ and back costs ten times as much and changes every pixel.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,35 +16,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl.engines import Localization, Thresholds
+from avsl.engines.localization import Map
 from avsl.realtime import lettering
 
 Plane = NDArray[Any]
+Rgb = tuple[int, int, int]
 
 # From where the glow begins (0) to certainty (1): dark violet over orange to pale yellow. Lightness
 # rises all the way, so it reads without colour vision, and the dark rim sets the glow off from
 # bright and from orange things.
-_RAMP_AT = (0.0, 0.25, 0.45, 0.7, 1.0)
+_RAMP_AT = (0.0, 0.2, 0.4, 0.7, 1.0)
 _RAMP = np.array(
     [(30, 0, 50), (110, 5, 90), (235, 80, 20), (255, 170, 20), (255, 245, 160)], np.float64
 )
 _RIM = 0.15
 """Around what glows, the rim reaches down to this far under the threshold."""
-_RISE = 0.25
+_RISE = 0.2
 """Probability over which the glow comes in."""
 _OPAQUE = 0.62
 """How much of the picture the strongest glow hides at full opacity."""
-_UNSURE = 0.5
+_UNSURE = 0.75
 """Opacity where something passes the threshold of the glow, but not that of `sounding`."""
-_STEPS = 127
-"""Steps of opacity: (colour - pixel) * step stays inside int16."""
+_BAND = 65536
+"""Places of the coarse grid that are drawn at a time: what is made for them stays in the cache."""
 
-_LABELS = {
-    "silent": ("SILENT", (150, 150, 150)),
-    "unseen": ("UNSEEN", (120, 180, 255)),
+_LABELS: dict[str, tuple[str, Rgb]] = {
+    "silent": ("SILENT", (200, 200, 200)),
+    "unseen": ("UNSEEN", (150, 205, 255)),
     "unsure": ("UNSURE", (255, 190, 60)),
     "sounding": ("SOUNDING", (255, 240, 140)),
 }
-_LEAST_SIDE = 96
+_PLATE = 0.75
+"""How dark the label's plate is: grey letters keep 4.5 : 1 to it on a white picture."""
+_LEAST_SIDE = 120
 """Smaller pictures have no room for a label."""
 
 
@@ -70,32 +75,42 @@ class Overlay:
     def _glow(self, canvas: Canvas, localization: Localization) -> None:
         map_ = localization.map
         begin = max(self.threshold - _RIM, 0.02)
-        opaque = _OPAQUE * self.opacity * (_UNSURE if localization.state == "unsure" else 1)
+        # Where it glows, in cells; a foot of half a cell around them belongs to it.
+        parts = [
+            part
+            for part in _parts(map_ > begin)
+            if map_[part[0] : part[1], part[2] : part[3]].max() >= self.threshold
+        ]
+        if not parts:
+            return
+        table = canvas.table(
+            begin, _OPAQUE * self.opacity * (_UNSURE if localization.state == "unsure" else 1)
+        )
         (tall, wide), (m, n) = canvas.coarse, map_.shape
         row, down = _bilinear(m, tall)
         column, across = _bilinear(n, wide)
-        for top, bottom, left, right in _parts(map_ > begin):
-            if map_[top:bottom, left:right].max() < self.threshold:
-                continue
-            # The bilinear foot of a cell reaches into its neighbours, by half of them.
-            rows = slice(
-                max(0, (2 * top - 1) * tall // (2 * m)), (2 * bottom + 1) * tall // (2 * m)
+        # In steps of the table from here on: interpolating keeps straight lines straight.
+        nodes = _thirds(_thirds((map_ - begin) * (255 / (1 - begin))).T).T
+        for top, bottom, left, right in parts:
+            first, last = (
+                max(0, (2 * top - 1) * tall // (2 * m)),
+                (2 * bottom + 1) * tall // (2 * m),
             )
             cols = slice(
                 max(0, (2 * left - 1) * wide // (2 * n)), (2 * right + 1) * wide // (2 * n)
             )
             # Not as matrix products: BLAS would wake threads that spin, for 20 x 20 numbers.
             low, high = column[cols], column[cols] + 1
-            lines = map_[:, low] + (map_[:, high] - map_[:, low]) * across[cols]
-            above, below = lines[row[rows]], lines[row[rows] + 1]
-            p = above + (below - above) * down[rows, None]
-            share = np.clip((p - begin) * (1 / _RISE), 0, 1)
-            strength = share * share * (3 - 2 * share) * (opaque * _STEPS)
-            canvas.tint(
-                (rows.start, cols.start),
-                strength.astype(np.int16),
-                np.clip((p - begin) * (255 / (1 - begin)), 0, 255).astype(np.uint8),
-            )
+            lines = nodes[:, low] + (nodes[:, high] - nodes[:, low]) * across[cols]
+            step = max(1, _BAND // max(1, len(low)))
+            for start in range(first, min(last, tall), step):
+                rows = slice(start, min(start + step, last))
+                above, below = lines[row[rows]], lines[row[rows] + 1]
+                below -= above
+                below *= down[rows, None]
+                below += above
+                index = np.clip(below, 0, 255, out=below).astype(np.uint8)
+                canvas.tint(index, (start, cols.start), table)
 
 
 def _label(canvas: Canvas, localization: Localization) -> None:
@@ -105,18 +120,17 @@ def _label(canvas: Canvas, localization: Localization) -> None:
     if state in ("unsure", "sounding"):
         word += f" {round(100 * localization.score)} %"
     size = min(max(11, min(canvas.width, canvas.height) // 28), 72)
-    margin, edge, bar = size // 2, size // 8, max(2, size // 5)
+    margin, edge, bar = size // 2, size // 8, max(3, size // 4)
     meter = np.full((size, bar), 70, np.uint8)
     level = min(max((localization.level_db + 60) / 60, 0), 1)
     meter[size - round(level * size) :] = 255
-    masks = (meter, _symbol(state, size), lettering.text(word, size))
-    width = sum(mask.shape[1] for mask in masks) + (len(masks) - 1) * edge + 4 * edge
+    gap = np.zeros((size, edge), np.uint8)
+    mask = np.concatenate(
+        (gap, gap, meter, gap, _symbol(state, size), gap, lettering.text(word, size), gap), axis=1
+    )
     x, y = margin, canvas.height - margin - size - 2 * edge
-    canvas.shade(x, y, width, size + 2 * edge, 0.6)
-    x += 2 * edge
-    for mask in masks:
-        canvas.stamp(mask, x, y + edge, colour)
-        x += mask.shape[1] + edge
+    canvas.shade(x, y, mask.shape[1] + edge, size + 2 * edge, _PLATE)
+    canvas.stamp(mask, x, y + edge, colour)
 
 
 @lru_cache(maxsize=16)
@@ -152,13 +166,62 @@ def _runs(line: Any) -> Iterator[tuple[int, int]]:
     yield from ((int(at[a]), int(at[b]) + 1) for a, b in zip(starts, ends, strict=True))
 
 
+def _thirds(lines: Map) -> Map:
+    """Two rows put between each two, `[m, n]` to `[3 m - 2, n]`, on a cubic through the rows
+    around: straight interpolation alone makes a diamond of a small round thing. Held between its
+    neighbours, for no probability may be shown that isn't in the map."""
+    padded = np.concatenate((lines[:1], lines, lines[-1:]))
+    before, here, there, after = padded[:-3], lines[:-1], lines[1:], padded[3:]
+    low, high = np.minimum(here, there), np.maximum(here, there)
+    dense = np.empty((3 * len(lines) - 2, lines.shape[1]), np.float32)
+    dense[::3] = lines
+    # Catmull-Rom's weights at one third and two thirds.
+    dense[1::3] = np.clip((21 * here + 9 * there - 2 * before - after) / 27, low, high)
+    dense[2::3] = np.clip((21 * there + 9 * here - 2 * after - before) / 27, low, high)
+    return dense
+
+
 @lru_cache(maxsize=16)
 def _bilinear(cells: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """For each of `size` pixels the cell before it, and how far it lies towards the next one; cell
-    middles are aligned, maps have two cells a side or more."""
-    at = np.clip((np.arange(size) + 0.5) / size * cells - 0.5, 0, cells - 1)
-    low = np.minimum(at.astype(np.intp), cells - 2)
+    """For each of `size` pixels the node (`_thirds`) before it, and how far it lies towards the
+    next one. The first and the last node are the middles of the first and the last cell."""
+    at = 3 * np.clip((np.arange(size) + 0.5) / size * cells - 0.5, 0, cells - 1)
+    low = np.minimum(at.astype(np.intp), 3 * cells - 4)
     return low, (at - low).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Coding:
+    """How a picture writes colours as numbers."""
+
+    matrix: int
+    """0 for RGB; or of Y'CbCr as in BT.601, 709 or 2020."""
+    full: bool
+    bits: int
+    transfer: int
+    reversed_: bool
+
+    @property
+    def wide(self) -> Any:
+        """What a code value times 128 fits in."""
+        return np.uint16 if self.bits == 8 else np.uint32
+
+    def codes(self, rgb: NDArray[np.float64]) -> NDArray[np.int64]:
+        """`[n, 3]` RGB in 0..255 as `[n, 3]` code values, in the order of the channels."""
+        if not self.matrix:
+            return np.rint(rgb[:, :: -1 if self.reversed_ else 1]).astype(np.int64)
+        kr, kb = {601: (0.299, 0.114), 709: (0.2126, 0.0722), 2020: (0.2627, 0.0593)}[self.matrix]
+        # White of an ordinary picture lies well below the top of HDR signals (BT.2408): 75 % in
+        # HLG (transfer 18), 58 % in PQ (16). At full signal the glow would blind.
+        r, g, b = (rgb / 255 * {18: 0.75, 16: 0.58}.get(self.transfer, 1.0)).T
+        y = kr * r + (1 - kr - kb) * g + kb * b
+        u, v = (b - y) / (2 - 2 * kb), (r - y) / (2 - 2 * kr)
+        top, unit = 2**self.bits - 1, 2 ** (self.bits - 8)
+        if self.full:
+            codes = (y * top, u * top + 128 * unit, v * top + 128 * unit)
+        else:
+            codes = ((16 + 219 * y) * unit, (128 + 224 * u) * unit, (128 + 224 * v) * unit)
+        return np.clip(np.rint(np.stack(codes, axis=1)), 0, top).astype(np.int64)
 
 
 class Canvas:
@@ -166,65 +229,74 @@ class Canvas:
 
     def __init__(self, picture: av.VideoFrame) -> None:
         self.width, self.height = picture.width, picture.height
-        name = picture.format.name
-        self._yuv = name.startswith("yuv")
-        dtype = np.uint16 if name.endswith("10le") else np.uint8
-        channels = 1 if self._yuv else 3
-        self._planes = [_view(plane, dtype, channels) for plane in picture.planes]
-        full = name.startswith("yuvj") or picture.color_range == 2
-        hd = picture.height >= 720
-        matrix = {1: 709, 5: 601, 6: 601, 9: 2020, 10: 2020}.get(int(picture.colorspace), 0)
-        self._colour = (
-            _Yuv(
-                matrix or (709 if hd else 601),
-                full,
-                10 if dtype == np.uint16 else 8,
-                int(picture.color_trc),
-            )
-            if self._yuv
-            else _Rgb(name == "bgr24")
-        )
         self.coarse = (self.height + 1) // 2, (self.width + 1) // 2
         """Height and width of the half-size grid on which glows are made."""
+        name = picture.format.name
+        yuv, deep = name.startswith("yuv"), name.endswith("10le")
+        dtype = np.uint16 if deep else np.uint8
+        planes = [_view(plane, dtype, 1 if yuv else 3) for plane in picture.planes]
+        self._channels = planes if yuv else [planes[0][..., c] for c in range(3)]
+        self._halved = (False, yuv, yuv)
+        matrix = {1: 709, 5: 601, 6: 601, 9: 2020, 10: 2020}.get(int(picture.colorspace))
+        self._coding = _Coding(
+            (matrix or (709 if picture.height >= 720 else 601)) if yuv else 0,
+            name.startswith("yuvj") or picture.color_range == 2,
+            10 if deep else 8,
+            int(picture.color_trc),
+            name == "bgr24",
+        )
 
-    def tint(self, corner: tuple[int, int], strength: Plane, index: NDArray[np.uint8]) -> None:
-        """Blends the ramp's colours in, on the coarse grid from `corner` (row, column) on:
-        `strength` int16 in 0.._STEPS, `index` into the ramp, both `[h, w]`."""
-        table = self._colour.ramp()
-        top, left = corner
-        half = (slice(top, top + strength.shape[0]), slice(left, left + strength.shape[1]))
-        if self._yuv:
-            _mix_large(self._planes[0], half, table[0][index], strength)
-            for plane, colours in zip(self._planes[1:], table[1:], strict=True):
-                _mix(plane[half], colours[index], strength)
-        else:
-            for channel, colours in enumerate(table):
-                _mix_large(self._planes[0][..., channel], half, colours[index], strength)
+    def table(self, begin: float, opaque: float) -> Plane:
+        """For `tint`: the ramp's colours over probabilities from `begin` to 1."""
+        return _table(self._coding, begin, opaque)
 
-    def stamp(self, mask: lettering.Mask, x: int, y: int, rgb: tuple[int, int, int]) -> None:
-        """Draws `mask` (0..255) in one colour, its top left at x, y; what lies outside is cut."""
+    def tint(self, index: NDArray[np.uint8], corner: tuple[int, int], table: Plane) -> None:
+        """Blends the table's entries in, `index` `[h, w]` lying at `corner` (row, column) of the
+        coarse grid."""
+        (top, left), (h, w) = corner, index.shape
+        taken = table.take(index, axis=0)
+        keep = taken[..., 0]
+        keep_twice = _twice(keep)
+        for number, (pixels, halved) in enumerate(zip(self._channels, self._halved, strict=True)):
+            add = taken[..., number + 1]
+            if halved:
+                _mix(pixels[top : top + h, left : left + w], keep, add)
+                continue
+            add_twice = _twice(add)
+            for line in (2 * top, 2 * top + 1):
+                part = pixels[line : line + 2 * h - 1 : 2, 2 * left : 2 * (left + w)]
+                _mix(part, keep_twice, add_twice)
+
+    def stamp(self, mask: lettering.Mask, x: int, y: int, rgb: Rgb) -> None:
+        """Draws `mask` (0..255) in one colour, its top left at x, y (odd ones one less); what lies
+        outside is cut."""
         x, y = x // 2 * 2, y // 2 * 2
-        mask = mask[: max(0, self.height - y), : max(0, self.width - x)]
-        h, w = mask.shape
+        mask = mask[max(0, -y) : max(0, self.height - y), max(0, -x) : max(0, self.width - x)]
         if not mask.size:
             return
-        strength = (mask.astype(np.int16) * _STEPS + 127) // 255
-        colour = self._colour.of(rgb)
-        if not self._yuv:
-            for channel, value in enumerate(colour):
-                _mix(self._planes[0][y : y + h, x : x + w, channel], value, strength)
-            return
-        _mix(self._planes[0][y : y + h, x : x + w], colour[0], strength)
-        even = np.zeros((-(-h // 2) * 2, -(-w // 2) * 2), np.int16)
-        even[:h, :w] = strength
+        x, y, (h, w) = max(0, x), max(0, y), mask.shape
+        share = (mask.astype(self._coding.wide) * 128 + 127) // 255
+        even = np.zeros((h + h % 2, w + w % 2), self._coding.wide)
+        even[:h, :w] = share
         half = (even[0::2, 0::2] + even[0::2, 1::2] + even[1::2, 0::2] + even[1::2, 1::2]) // 4
-        for plane, value in zip(self._planes[1:], colour[1:], strict=True):
-            part = plane[y // 2 : y // 2 + half.shape[0], x // 2 : x // 2 + half.shape[1]]
-            _mix(part, value, half[: part.shape[0], : part.shape[1]])
+        self._blend(x, y, w, h, share, half, rgb)
 
     def shade(self, x: int, y: int, width: int, height: int, amount: float) -> None:
         """Darkens a rectangle."""
-        self.stamp(np.full((height, width), round(255 * amount), np.uint8), x, y, (0, 0, 0))
+        share = np.full((1, 1), round(128 * amount), self._coding.wide)
+        self._blend(x // 2 * 2, y // 2 * 2, width, height, share, share, (0, 0, 0))
+
+    def _blend(
+        self, x: int, y: int, width: int, height: int, share: Plane, half: Plane, rgb: Rgb
+    ) -> None:
+        colours = zip(self._channels, self._halved, _codes(self._coding, rgb), strict=True)
+        for pixels, halved, code in colours:
+            if halved:
+                part = pixels[y // 2 : (y + height + 1) // 2, x // 2 : (x + width + 1) // 2]
+            else:
+                part = pixels[y : y + height, x : x + width]
+            step = half if halved else share
+            _mix(part, 128 - step, step * code + 64)
 
 
 def _view(plane: Any, dtype: Any, channels: int) -> Plane:
@@ -234,90 +306,38 @@ def _view(plane: Any, dtype: Any, channels: int) -> Plane:
     return pixels.reshape(plane.height, plane.width, channels) if channels > 1 else pixels
 
 
-def _mix(pixels: Plane, colour: Any, strength: Plane) -> None:
-    """pixels += (colour - pixels) * strength / _STEPS, in place; the shapes may differ by the odd
-    last row and column of a plane."""
+def _mix(pixels: Plane, keep: Plane, add: Plane) -> None:
+    """pixels = (pixels * keep + add) / 128, in place; `add` is a colour times its share of 128, and
+    64 to round. Planes of odd size lack the last row and column of what is drawn."""
     h, w = pixels.shape
-    strength = strength[:h, :w]
-    if not np.isscalar(colour):
-        colour = colour[:h, :w]
-    wide = np.int16 if pixels.dtype == np.uint8 else np.int32
-    below = pixels.astype(wide)
-    # 127 steps divided by 128: a shift, and a full step still hides all but one level.
-    step = strength.astype(wide)
-    pixels[...] = below + (((colour - below) * step + 64) >> 7)
+    mixed = pixels.astype(keep.dtype)
+    mixed *= keep[:h, :w]
+    mixed += add[:h, :w]
+    mixed >>= 7
+    pixels[...] = mixed
 
 
-def _mix_large(pixels: Plane, half: tuple[slice, slice], colour: Plane, strength: Plane) -> None:
-    """`_mix` on a plane of twice the size, `half` being where: each of the four pixels of a square
-    gets the same, which spares making everything four times as large."""
-    rows, columns = (slice(2 * part.start, 2 * part.stop) for part in half)
-    part = pixels[rows, columns]
-    for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        _mix(part[y::2, x::2], colour, strength)
-
-
-class _Rgb:
-    def __init__(self, reversed_: bool) -> None:
-        self._order = -1 if reversed_ else 1
-
-    def of(self, rgb: tuple[int, int, int]) -> tuple[int, ...]:
-        return rgb[:: self._order]
-
-    def ramp(self) -> tuple[Plane, ...]:
-        table = _ramp_rgb().round().astype(np.int16)
-        return tuple(table[:, c] for c in range(3))[:: self._order]
-
-
-class _Yuv:
-    """RGB as the picture's own Y'CbCr: matrix 601, 709 or 2020, range, depth and transfer."""
-
-    def __init__(self, matrix: int, full: bool, bits: int, transfer: int) -> None:
-        self._key = (matrix, full, bits, transfer)
-
-    def of(self, rgb: tuple[int, int, int]) -> tuple[int, ...]:
-        return _yuv_of(rgb, *self._key)
-
-    def ramp(self) -> tuple[Plane, ...]:
-        return _ramp_yuv(*self._key)
+def _twice(values: Plane) -> Plane:
+    """Each column twice: `np.repeat`, several times as fast."""
+    twice = np.empty((values.shape[0], 2 * values.shape[1]), values.dtype)
+    twice[:, 0::2] = values
+    twice[:, 1::2] = values
+    return twice
 
 
 @lru_cache(maxsize=64)
-def _yuv_of(
-    rgb: tuple[int, int, int], matrix: int, full: bool, bits: int, transfer: int
-) -> tuple[int, ...]:
-    codes = _to_yuv(np.array([rgb], np.float64), matrix, full, bits, transfer)[0]
-    return tuple(int(code) for code in codes)
-
-
-@lru_cache(maxsize=1)
-def _ramp_rgb() -> NDArray[np.float64]:
-    at = np.linspace(0, 1, 256)
-    return np.stack([np.interp(at, _RAMP_AT, _RAMP[:, c]) for c in range(3)], axis=1)
+def _codes(coding: _Coding, rgb: Rgb) -> tuple[int, ...]:
+    return tuple(int(code) for code in coding.codes(np.array([rgb], np.float64))[0])
 
 
 @lru_cache(maxsize=16)
-def _ramp_yuv(matrix: int, full: bool, bits: int, transfer: int) -> tuple[Plane, ...]:
-    table = _to_yuv(_ramp_rgb(), matrix, full, bits, transfer)
-    wide = np.int16 if bits == 8 else np.int32
-    return tuple(np.ascontiguousarray(table[:, c]).astype(wide) for c in range(3))
-
-
-def _to_yuv(
-    rgb: NDArray[np.float64], matrix: int, full: bool, bits: int, transfer: int
-) -> NDArray[np.int64]:
-    """`[n, 3]` RGB in 0..255 to code values. Luma weights are those of BT.601, 709 and 2020."""
-    kr, kb = {601: (0.299, 0.114), 709: (0.2126, 0.0722), 2020: (0.2627, 0.0593)}[matrix]
-    # White of an ordinary picture lies well below the top of HDR signals (BT.2408): 75 % in HLG
-    # (transfer 18), 58 % in PQ (16). At full signal the glow would blind.
-    share = {18: 0.75, 16: 0.58}.get(transfer, 1.0)
-    r, g, b = (rgb / 255 * share).T
-    y = kr * r + (1 - kr - kb) * g + kb * b
-    u, v = (b - y) / (2 - 2 * kb), (r - y) / (2 - 2 * kr)
-    top = 2**bits - 1
-    if full:
-        codes = (y * top, u * top + (top + 1) / 2, v * top + (top + 1) / 2)
-    else:
-        unit = 2 ** (bits - 8)
-        codes = ((16 + 219 * y) * unit, (128 + 224 * u) * unit, (128 + 224 * v) * unit)
-    return np.clip(np.rint(np.stack(codes, axis=1)), 0, top).astype(np.int64)
+def _table(coding: _Coding, begin: float, opaque: float) -> Plane:
+    """`[256, 4]`: what `_mix` wants for each step of probability from `begin` to 1, first `keep`,
+    then `add` of each channel."""
+    at = np.linspace(0, 1, 256)
+    ramp = np.stack([np.interp(at, _RAMP_AT, _RAMP[:, c]) for c in range(3)], axis=1)
+    rise = np.clip(at * (1 - begin) / _RISE, 0, 1)
+    share = np.rint(rise * rise * (3 - 2 * rise) * opaque * 128).astype(np.int64)[:, None]
+    return np.concatenate((128 - share, share * coding.codes(ramp) + 64), axis=1).astype(
+        coding.wide
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from avsl.demos.scenes import make_scene
+from avsl.demos.scenes import Scene, make_scene
 from avsl.demos.voices import noise
-from avsl.engines import Engine, Localization, Localizer, Resizer, Samples, SoundTimeline, UserError
+from avsl.engines import Engine, Localization, Localizer, Resizer, SoundTimeline, UserError
 from avsl.realtime.lettering import text
 from avsl.realtime.media_in import Sound, open_video
 from avsl.realtime.overlay import Canvas, Overlay
@@ -31,13 +32,12 @@ class Hearing:
     """What the engine says of the pictures with one sound."""
 
     name: str
-    maps: list[NDArray[np.float32]] = field(default_factory=list)
     found: list[Localization] = field(default_factory=list)
 
     @property
     def glow(self) -> float:
         """Share of the picture over p = 0.5, on average."""
-        return float(np.mean([np.mean(map_ > 0.5) for map_ in self.maps]))
+        return float(np.mean([np.mean(found.map > 0.5) for found in self.found]))
 
     @property
     def states(self) -> Counter[str]:
@@ -46,13 +46,14 @@ class Hearing:
     def moved(self, own: Hearing) -> float:
         """How far the maps are from those with the own sound: 0 the same, 1 nothing in common.
 
-        sum |a - b| / sum max(a, b), over the pictures on which the own sound makes something glow;
-        not a number where none does.
+        sum |a - b| / sum max(a, b), over the pictures on which the own sound makes something glow
+        and this one is not silent, for there the map is empty whatever the engine would say; not a
+        number where there is no such picture.
         """
         pairs = [
-            (a, b)
-            for a, b, heard in zip(self.maps, own.maps, own.found, strict=True)
-            if heard.state == "sounding"
+            (here.map, there.map)
+            for here, there in zip(self.found, own.found, strict=True)
+            if there.state == "sounding" and here.state != "silent"
         ]
         if not pairs:
             return float("nan")
@@ -69,12 +70,14 @@ class Verdict:
 
     @property
     def listens(self) -> bool | None:
-        """Whether the map follows the sound; None where nothing ever glows, so nothing is shown."""
-        own, silence, noise_, other = self.hearings
-        if not own.states["sounding"]:
+        """Whether the map follows the sound; None where that can't be said: nothing glows with the
+        own sound, or the other sound is silent whenever something does."""
+        own, _, noise_, other = self.hearings
+        moved = other.moved(own)
+        if math.isnan(moved):
             return None
-        dark = silence.glow < 0.003 and noise_.glow < max(0.003, 0.2 * own.glow)
-        return dark and min(h.moved(own) for h in (silence, noise_, other)) > 0.5
+        dark = noise_.glow < max(0.003, 0.2 * own.glow)
+        return dark and noise_.moved(own) > 0.5 and moved > 0.5
 
 
 class _Loudness:
@@ -101,8 +104,10 @@ def verify(source: Path, other: Path | None, engine: Engine, strip: Path) -> Ver
     loud, and with the sound of `other` (else of a drawn scene); writes the picture strip `strip`.
 
     Raises:
-        UserError: a file can't be read, or `strip` can't be written.
+        UserError: a file can't be read, or `strip` is not the name of a PNG or can't be written.
     """
+    if strip.suffix.lower() != ".png":
+        raise UserError(f"{strip}: the pictures of --verify are written as PNG; name a .png file")
     window = engine.bundle.window
     video = open_video(source)
     sound = Sound(source, window.rate, 4.0)
@@ -124,21 +129,22 @@ def verify(source: Path, other: Path | None, engine: Engine, strip: Path) -> Ver
             if frame.time - start > LONGEST_S:
                 break
             heard = sound.listen(frame.time)
+            since = frame.time - start  # the other sound begins with the first picture
             if stranger:
-                heard_other = stranger.listen(frame.time)
+                heard_other = stranger.listen(since)
             else:
-                _play(scene.sound, drawn, frame.time)
+                _play(scene, drawn, since)
                 heard_other = drawn
             picture = resize(frame.picture)
-            timelines = (heard, silent, noisy.listen(), heard_other)
+            now = frame.time
+            heard_at = ((now, heard), (now, silent), (now, noisy.listen()), (since, heard_other))
             moment = [
-                localize(frame.time, picture, timeline)
-                for localize, timeline in zip(localizers, timelines, strict=True)
+                localize(time, picture, timeline)
+                for localize, (time, timeline) in zip(localizers, heard_at, strict=True)
             ]
             for hearing, localization in zip(hearings, moment, strict=True):
-                hearing.maps.append(localization.map)
                 hearing.found.append(localization)
-            shown.offer(frame.time - start, frame.picture, moment)
+            shown.offer(since, frame.picture, moment)
     finally:
         video.close()
         sound.close()
@@ -148,11 +154,11 @@ def verify(source: Path, other: Path | None, engine: Engine, strip: Path) -> Ver
     return Verdict(hearings, strip)
 
 
-def _play(make: object, timeline: SoundTimeline, until: float) -> None:
+def _play(scene: Scene, timeline: SoundTimeline, until: float) -> None:
     """Writes a scene's sound up to `until`."""
     start = timeline.end / timeline.rate if timeline.end else until - 1.0
     if until > start:
-        samples: Samples = make(start, until - start, timeline.rate)  # type: ignore[operator]
+        samples = scene.sound(start, until - start, timeline.rate)
         timeline.write(round(start * timeline.rate), samples)
 
 
@@ -163,13 +169,18 @@ class _Strip:
         self._times = [(i + 0.5) * seconds / SHOWN for i in range(SHOWN)]
         self._overlay = overlay
         self._rows: list[list[NDArray[np.uint8]]] = []
+        self._last: tuple[av.VideoFrame, list[Localization]] | None = None
         self._reformatter = VideoReformatter()
 
     def offer(self, time: float, picture: av.VideoFrame, moment: list[Localization]) -> None:
         """Takes the picture if its time has come."""
+        self._last = picture, moment
         if not self._times or time + 0.05 < self._times[0]:
             return
         self._times.pop(0)
+        self._add(picture, moment)
+
+    def _add(self, picture: av.VideoFrame, moment: list[Localization]) -> None:
         height = max(2, round(picture.height * WIDTH / picture.width / 2) * 2)
         row = []
         for localization in moment:
@@ -181,8 +192,8 @@ class _Strip:
 
     def write(self, path: Path, names: tuple[str, ...]) -> None:
         """Writes all rows under a line with the names, as PNG, beside `path` first."""
-        if not self._rows:
-            return
+        if not self._rows and self._last:  # a file that is shorter than it says
+            self._add(*self._last)
         body = np.concatenate([np.concatenate(row, axis=1) for row in self._rows], axis=0)
         whole = np.concatenate([np.zeros((BAND, body.shape[1], 3), np.uint8), body])
         frame = av.VideoFrame.from_ndarray(whole, format="rgb24")

@@ -249,6 +249,9 @@ def test_stopping_leaves_what_was_done_under_another_name(tmp_path: Path) -> Non
     assert {p.name for p in tmp_path.iterdir()} == {"film.mp4", "out.partial.mp4"}
     assert len(frame_times(report.out)) == 30
     assert sound_packets(report.out)[-1][0] < 1.5, "sound ends where the pictures end"
+    stop.clear()
+    again = annotate(source, tmp_path / "out.mp4", ToneEngine(), stop=stop, progress=progress)
+    assert again.out == tmp_path / "out.partial2.mp4", "what was done before is kept"
 
 
 def test_a_run_that_ends_as_it_is_stopped_is_whole(tmp_path: Path) -> None:
@@ -263,6 +266,14 @@ def test_a_run_that_ends_as_it_is_stopped_is_whole(tmp_path: Path) -> None:
     )
     assert not report.partial
     assert report.out == tmp_path / "out.mp4"
+
+
+def test_events_are_no_name_for_the_film(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "film.mp4")
+    target = tmp_path / "out.mp4"
+    with pytest.raises(UserError, match="a file of its own"):
+        annotate(source, target, ToneEngine(), events=target)
+    assert not target.exists()
 
 
 def test_what_exists_is_kept_unless_asked(tmp_path: Path) -> None:

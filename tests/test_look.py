@@ -94,6 +94,68 @@ def test_the_picture_s_own_matrix_is_used(matrix: int) -> None:
     assert np.abs(after[180, 320] - plain[180, 320]).max() < 10
 
 
+def patch_of_glow(frame: av.VideoFrame, where: slice) -> np.ndarray:
+    """Luma of a picture with a glow in its middle, in 0..1 of its range."""
+    blob = located(*((r, c, 0.9) for r in range(8, 12) for c in range(8, 12)))
+    Overlay(T).draw(frame, blob)
+    plane = frame.planes[0]
+    luma = np.frombuffer(plane, np.uint16).reshape(-1, plane.line_size // 2)
+    return (luma[where, 318:322] - 64.0) / 876
+
+
+@pytest.mark.parametrize(("transfer", "share"), [(1, 1.0), (18, 0.75), (16, 0.58)])
+def test_hdr_keeps_the_glow_at_the_white_of_ordinary_pictures(transfer: int, share: float) -> None:
+    def dark() -> av.VideoFrame:
+        frame = picture(640, 360, "yuv420p10le", 0)
+        frame.colorspace, frame.color_range = 9, 1
+        return frame
+
+    frame, plain = dark(), dark()
+    frame.color_trc = transfer
+    middle = slice(178, 182)
+    ratio = patch_of_glow(frame, middle).mean() / patch_of_glow(plain, middle).mean()
+    assert ratio == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("range_", [1, 2])
+def test_the_range_of_the_picture_is_used(range_: int) -> None:
+    frame = picture(640, 360, "yuv420p", 0)
+    grey = np.frombuffer(frame.planes[0], np.uint8)
+    grey[:] = 0 if range_ == 2 else 16
+    frame.color_range = range_
+    blob = located(*((r, c, 0.9) for r in range(8, 12) for c in range(8, 12)))
+    Overlay(T).draw(frame, blob)
+    rgb = frame.reformat(format="rgb24", dst_color_range=2).to_ndarray().astype(int)
+    _, plain = drawn(picture(640, 360, "rgb24", 0), blob)
+    assert np.abs(rgb[180, 320] - plain[180, 320]).max() < 8
+
+
+def test_what_stays_under_the_threshold_tints_nothing() -> None:
+    weak = located(*((r, c, 0.49) for r in range(3, 6) for c in range(3, 6)))
+    assert weak.state == "unsure"
+    before, after = drawn(picture(640, 360, "rgb24"), weak)
+    assert np.array_equal(before[:300], after[:300])
+
+
+def test_unsure_glows_less_than_sounding() -> None:
+    strength = []
+    for p in (0.59, 0.61):
+        spot = located(*((r, c, p) for r in range(3, 6) for c in range(3, 6)))
+        before, after = drawn(picture(640, 360, "rgb24"), spot)
+        strength.append(np.abs(before - after)[:300].sum())
+    assert 0 < strength[0] < 0.7 * strength[1]
+
+
+@pytest.mark.parametrize("size", [(320, 240), (1280, 720), (720, 1280), (3840, 2160), (120, 178)])
+def test_the_label_is_small_and_whole(size: tuple[int, int]) -> None:
+    width, height = size
+    before, after = drawn(picture(width, height, "rgb24"), located((9, 9, 1.0)), opacity=0.0)
+    rows, columns = np.nonzero(changed(before, after))
+    assert 11 < np.ptp(rows) + 1 <= max(0.045 * height, 14)
+    assert rows.max() < height - 2
+    assert columns.max() < width - 2
+
+
 def test_silence_draws_a_label_and_nothing_else() -> None:
     before, after = drawn(picture(640, 360, "yuv420p"), located((4, 4, 0.9), silent=True))
     where = changed(before, after)

@@ -1,5 +1,6 @@
 """--verify: tells an engine that listens from one that doesn't."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -18,6 +19,13 @@ class Deaf(ToneEngine):
         map_ = np.full((8, 8), 0.02, np.float32)
         map_[2, 2] = 0.9
         return map_
+
+
+class HearsThatNotWhat(ToneEngine):
+    """The same place for every tone: tells sound from noise, not one thing from another."""
+
+    def localize(self, picture, embedding):
+        return super().localize(picture, np.array([0.0, embedding[1]], np.float32))
 
 
 class Blank(ToneEngine):
@@ -52,6 +60,8 @@ def test_an_engine_that_listens(tmp_path: Path) -> None:
 def test_one_that_does_not(tmp_path: Path) -> None:
     film = make_video(tmp_path / "film.mp4", seconds=2.0)
     assert verify(film, None, Deaf(), tmp_path / "strip.png").listens is False
+    other = make_video(tmp_path / "high.mp4", seconds=2.0, waves=(tone(2500),))
+    assert verify(film, other, HearsThatNotWhat(), tmp_path / "strip.png").listens is False
 
 
 def test_nothing_that_it_knows(tmp_path: Path) -> None:
@@ -68,7 +78,7 @@ def test_any_film(tmp_path: Path, size: tuple[int, int], seconds: float) -> None
     film = make_video(tmp_path / "film.mp4", size=size, seconds=seconds)
     short = make_video(tmp_path / "short.mp4", seconds=0.2)
     verdict = verify(film, short, ToneEngine(), tmp_path / "strip.png")
-    assert len({len(hearing.maps) for hearing in verdict.hearings}) == 1
+    assert len({len(hearing.found) for hearing in verdict.hearings}) == 1
     assert (tmp_path / "strip.png").stat().st_size > 200
 
 
@@ -79,3 +89,27 @@ def test_a_bad_other_is_named(tmp_path: Path) -> None:
         verify(film, tmp_path / "bad.mp4", ToneEngine(), tmp_path / "strip.png")
     with pytest.raises(UserError, match="can't be written"):
         verify(film, None, ToneEngine(), tmp_path / "nowhere" / "strip.png")
+
+
+def test_an_other_without_sound_says_nothing(tmp_path: Path) -> None:
+    film = make_video(tmp_path / "film.mp4")
+    mute = make_video(tmp_path / "mute.mp4", waves=())
+    verdict = verify(film, mute, ToneEngine(), tmp_path / "strip.png")
+    assert verdict.hearings[0].states["sounding"]
+    assert verdict.listens is None
+
+
+def test_an_other_need_not_share_the_film_s_clock(tmp_path: Path) -> None:
+    film = make_video(tmp_path / "film.mkv", times=[100 + Fraction(i, 25) for i in range(50)])
+    other = make_video(tmp_path / "high.mp4", seconds=2.0, waves=(tone(2500),))
+    verdict = verify(film, other, ToneEngine(), tmp_path / "strip.png")
+    assert verdict.hearings[3].states["sounding"] > 40
+    assert verdict.listens is True
+
+
+def test_only_a_png_is_written_over(tmp_path: Path) -> None:
+    film = make_video(tmp_path / "film.mp4")
+    before = film.read_bytes()
+    with pytest.raises(UserError, match=r"name a \.png file"):
+        verify(film, None, ToneEngine(), film)
+    assert film.read_bytes() == before
