@@ -99,6 +99,18 @@ TEXTURES: tuple[Field, ...] = (
 FAMILIES = tuple(SHAPES)
 FAMILY_SHAPES = tuple(SHAPES.values())
 
+BENCH_SHAPES = ("disc", "square", "triangle", "star", "cross", "drop", "flower", "gear")
+"""Shapes that are filled enough to show a texture."""
+BENCH_TEXTURES = ("striped", "checked", "dotted", "ringed")
+"""Names of the first of `TEXTURES`."""
+BENCH_FAMILIES = tuple(
+    (shape, texture)
+    for row, shape in enumerate(BENCH_SHAPES)
+    for column, texture in enumerate(BENCH_TEXTURES)
+    if (row + column) % 2 == 0
+)
+"""Every other combination: each shape comes with two textures, each texture with four shapes."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -123,18 +135,32 @@ def _colours(
     return (first, second) if rng.random() < 0.5 else (second, first)
 
 
-def family_look(family: int, rng: np.random.Generator) -> Look:
-    """An individual of a family. Colours of neighbouring families overlap: each takes a third of
-    the colour circle."""
-    hue = family * 7 % len(FAMILIES) / len(FAMILIES) + rng.uniform(-1 / 6, 1 / 6)
+def individual_look(shape: Field, texture: Field, hue: float, rng: np.random.Generator) -> Look:
+    """An individual with a shape and a texture; its colour is within a sixth of the colour circle
+    of `hue` (0..1), so that neighbouring hues overlap."""
     return Look(
-        FAMILY_SHAPES[family],
-        TEXTURES[family % len(TEXTURES)],
-        _colours(rng, hue),
+        shape,
+        texture,
+        _colours(rng, hue + rng.uniform(-1 / 6, 1 / 6)),
         angle=rng.uniform(-0.35, 0.35),
         stretch=rng.uniform(0.87, 1.15),
         phase=rng.uniform(-0.5, 0.5),
     )
+
+
+def family_look(family: int, rng: np.random.Generator) -> Look:
+    """An individual of a family. Colours of neighbouring families overlap: each takes a third of
+    the colour circle."""
+    hue = family * 7 % len(FAMILIES) / len(FAMILIES)
+    return individual_look(FAMILY_SHAPES[family], TEXTURES[family % len(TEXTURES)], hue, rng)
+
+
+def bench_look(family: int, rng: np.random.Generator) -> Look:
+    """An individual of a family of `BENCH_FAMILIES`. Neighbours, which share a shape, have nearly
+    the same colours: only their texture tells them apart."""
+    shape, texture = BENCH_FAMILIES[family]
+    look = BENCH_TEXTURES.index(texture)
+    return individual_look(SHAPES[shape], TEXTURES[look], family / len(BENCH_FAMILIES), rng)
 
 
 def stranger_look(rng: np.random.Generator) -> Look:

@@ -7,13 +7,22 @@ be made by itself. A still with its sound is a scene at one moment.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl.demos.looks import FAMILIES, Look, background, family_look, paint, stranger_look
+from avsl.demos.looks import (
+    BENCH_FAMILIES,
+    FAMILIES,
+    Look,
+    background,
+    bench_look,
+    family_look,
+    paint,
+    stranger_look,
+)
 from avsl.demos.voices import Samples, Voice, family_voice, noise, stranger_voice
 
 Kind = Literal["one", "two", "silence", "noise", "outside"]
@@ -32,6 +41,8 @@ RATE = 16_000
 SIZES = (0.12, 0.5)
 """Smallest and largest width of a thing, in widths of the picture; log-uniform between them."""
 
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in 0..1 from the top left."""
 Mask = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 Painter = Callable[
@@ -148,8 +159,13 @@ class Scene:
 _last_background: dict[str, Any] = {}
 
 
-def boxes(masks: Mask) -> list[tuple[float, float, float, float]]:
-    """The exact box (x0, y0, x1, y1 in 0..1) of each mask of `[n, h, w]`; all zero where nothing of
+def with_sound_of(scene: Scene, thing: int) -> Scene:
+    """The same scene, with another of its things sounding."""
+    return replace(scene, turns=tuple(replace(turn, things=(thing,)) for turn in scene.turns))
+
+
+def boxes(masks: Mask) -> list[Box]:
+    """The exact box of each mask of `[n, h, w]`; all zero where nothing of
     a thing can be seen."""
     found = []
     for mask in masks > 0.5:
@@ -177,6 +193,12 @@ class Cast:
 
     families: tuple[Family, ...]
     background: Callable[[np.random.Generator, int, int, float], NDArray[np.float32]]
+    sizes: tuple[float, float] = SIZES
+    """As `SIZES`."""
+    aspect: float | None = None
+    """Width over height of every picture; by default each scene draws its own."""
+    strangers: bool = True
+    """Whether things of no family, which never sound, may be part of the background."""
 
 
 def _painter(look: Look) -> Painter:
@@ -196,6 +218,23 @@ DRAWN = Cast(
     background,
 )
 """The sixteen drawn families."""
+
+BENCH = Cast(
+    tuple(
+        Family(
+            f"{texture} {shape}",
+            lambda rng, i=i: _painter(bench_look(i, rng)),  # type: ignore[misc]
+            lambda rng, i=i: family_voice(i, rng),  # type: ignore[misc]
+        )
+        for i, (shape, texture) in enumerate(BENCH_FAMILIES)
+    ),
+    background,
+    sizes=(0.20, 0.58),
+    aspect=1.0,
+    strangers=False,
+)
+"""Sixteen families with look-alikes, large enough to cover each other where there are many: what
+methods are compared on."""
 
 STRANGER = Family("", lambda rng: _painter(stranger_look(rng)), stranger_voice)
 
@@ -224,16 +263,16 @@ def make_scene(
     drawn_kind = rng.choice(list(KINDS), p=list(KINDS.values()))
     kind = kind or drawn_kind
     drawn_aspect = float(rng.choice([16 / 9, 16 / 9, 4 / 3, 1.0, 9 / 16]))
-    aspect = aspect or drawn_aspect
+    aspect = aspect or cast.aspect or drawn_aspect
     drawn_count = int(rng.choice([1, 2, 3, 4], p=[0.15, 0.35, 0.3, 0.2]))
     count = min(count or drawn_count, len(cast.families))
     if kind == "two":
         count = max(count, 2)
     families = [cast.families[f] for f in rng.permutation(len(cast.families))]
-    things = _arrange(rng, families[:count], aspect, moving)
+    things = _arrange(rng, cast, families[:count], aspect, moving)
     strangers = tuple(
-        _thing(rng, STRANGER, aspect, False, [])
-        for _ in range(rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))
+        _thing(rng, cast, STRANGER, aspect, False, [])
+        for _ in range(cast.strangers * rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))
     )
     unseen = families[count:]
     absent = unseen[0] if unseen and rng.random() < 0.6 else STRANGER
@@ -259,10 +298,15 @@ def make_scene(
 
 
 def _thing(
-    rng: np.random.Generator, family: Family, aspect: float, moving: bool, others: list[Thing]
+    rng: np.random.Generator,
+    cast: Cast,
+    family: Family,
+    aspect: float,
+    moving: bool,
+    others: list[Thing],
 ) -> Thing:
     """An individual at a place where it covers little of the others, as far as one can be found."""
-    size = float(np.exp(rng.uniform(*np.log(SIZES))))
+    size = float(np.exp(rng.uniform(*np.log(cast.sizes))))
     size = min(size, 0.9 / aspect)
     best, room = (0.5, 0.5 / aspect), -np.inf
     for _ in range(20):
@@ -292,10 +336,14 @@ def _thing(
 
 
 def _arrange(
-    rng: np.random.Generator, families: Sequence[Family], aspect: float, moving: bool
+    rng: np.random.Generator,
+    cast: Cast,
+    families: Sequence[Family],
+    aspect: float,
+    moving: bool,
 ) -> tuple[Thing, ...]:
     things: list[Thing] = []
     for family in families:
-        things.append(_thing(rng, family, aspect, moving, things))
+        things.append(_thing(rng, cast, family, aspect, moving, things))
     # Small things lie on top, or they would be hidden more often than not.
     return tuple(sorted(things, key=lambda thing: -thing.size))

@@ -6,34 +6,51 @@ A network is two encoders and the cosine between them: training fits it, export 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+Combine = Literal["mean", "product"]
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Sizes of the small network; stored in the bundle, so that it can be rebuilt from it."""
+    """What a network is made of; stored in the bundle, so that it can be rebuilt from it."""
 
     rate: int = 16_000
     window: int = 16_000
     picture_size: tuple[int, int] = (160, 160)
+    picture: str = "small"
+    """`small`, or the paper's `resnet18`."""
+    sound: str = "log-mel"
+    """`log-mel` or `wave`, both small; or the paper's `vggish`, `soundnet`, `resnet18`."""
     width: int = 16
+    """Channels that the small encoders begin with; the paper's have their own."""
     embedding: int = 64
 
     @property
     def map_size(self) -> tuple[int, int]:
-        return self.picture_size[0] // 8, self.picture_size[1] // 8
+        stride = 8 if self.picture == "small" else 32
+        return self.picture_size[0] // stride, self.picture_size[1] // stride
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
-class LogMel(nn.Module):
+class Front(nn.Module):
+    """Fixed arithmetic ahead of a sound encoder. It moves between devices with the encoder but
+    stays in single precision when the encoder goes to half: spectra span more than half can."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        return super()._apply(lambda x: x.to(fn(x).device), recurse)  # type: ignore[no-untyped-call]
+
+
+class LogMel(Front):
     """Log-mel spectrogram as a fixed convolution: samples `[B, S]` to `[B, 1, mels, frames]`.
 
     The DFT is a conv1d (a quarter of the STFT node's time in ONNX Runtime, and TensorRT has no
@@ -50,12 +67,19 @@ class LogMel(nn.Module):
         basis = torch.cat([turn.cos() * hann, turn.sin() * hann])[:, None].float()
         self.hop = hop
         self.basis = nn.Buffer(basis, persistent=False)
-        self.mel = nn.Buffer(_mel_filters(rate, n_fft, mels)[..., None], persistent=False)
+        self.hann = nn.Buffer(hann.float(), persistent=False)
+        self.mel = nn.Buffer(_mel_filters(rate, n_fft, mels), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
-        wave = F.conv1d(samples[:, None], self.basis, stride=self.hop)
-        real, imaginary = wave.chunk(2, dim=1)
-        power = F.conv1d(real.square() + imaginary.square(), self.mel)
+        if torch.compiler.is_exporting():
+            wave = F.conv1d(samples[:, None], self.basis, stride=self.hop)
+            real, imaginary = wave.chunk(2, dim=1)
+            power = F.conv1d(real.square() + imaginary.square(), self.mel[..., None])
+        else:  # the same numbers, in a fifth of the time where torch runs
+            frames = samples.unfold(1, len(self.hann), self.hop) * self.hann
+            spectrum = torch.fft.rfft(frames)
+            power = (spectrum.real.square() + spectrum.imag.square()) @ self.mel.T
+            power = power.transpose(1, 2)
         log = power.clamp_min(1e-9).log10()
         top = log.amax(dim=(1, 2), keepdim=True)
         return ((torch.maximum(log, top - 6) - top) / 3 + 1)[:, None]
@@ -121,25 +145,27 @@ class PictureEncoder(nn.Module):
 
 
 class SoundEncoder(nn.Module):
+    """What encodes sound: `front` turns samples `[B, S]` into what `forward` takes, and that gives
+    `[B, E]`."""
+
+    front: Front
+
+
+class LogMelEncoder(SoundEncoder):
     """Log-mel spectrogram `[B, 1, 64, frames]` to an embedding `[B, E]`.
 
     The last convolutions are pooled into four stretches of time rather than one, for what counts
     is what sounds at the window's end.
     """
 
-    def __init__(self, width: int, embedding: int) -> None:
+    def __init__(self, rate: int, width: int, embedding: int) -> None:
         super().__init__()
         w = width
+        self.front = LogMel(rate)
         self.body = nn.Sequential(
             conv(1, w, 2), conv(w, 2 * w, 2), Block(2 * w), conv(2 * w, 4 * w, 2), Block(4 * w)
         )
-        self.head = nn.Sequential(
-            nn.Linear(4 * w * 16, 128),
-            nn.BatchNorm1d(128),
-            nn.ReLU(inplace=True),
-            nn.Linear(128, embedding),
-            nn.BatchNorm1d(embedding),
-        )
+        self.head = head(4 * w * 16, embedding)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(x)  # [B, C, 8, frames / 8]
@@ -148,42 +174,163 @@ class SoundEncoder(nn.Module):
         return cast(Tensor, self.head(x.flatten(1)))
 
 
+class WaveEncoder(SoundEncoder):
+    """Waveform `[B, S]` to an embedding `[B, E]`: SoundNet's idea, small. A strided convolution
+    learns its own filter bank; what follows is pooled into four stretches of time."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        w = width
+        self.front = Normalised()
+        self.body = nn.Sequential(
+            *conv1d(1, 2 * w, 64, 16),
+            *conv1d(2 * w, 2 * w, 8, 4),
+            *conv1d(2 * w, 4 * w, 8, 4),
+            *conv1d(4 * w, 4 * w, 4, 2),
+            *conv1d(4 * w, 4 * w, 3, 1),
+        )
+        self.head = head(4 * w * 4, embedding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x[:, None])  # [B, C, S / 512]
+        x = F.avg_pool1d(x, x.shape[2] // 4)[..., :4]
+        return cast(Tensor, self.head(x.flatten(1)))
+
+
+class Normalised(Front):
+    """A waveform over its own root mean square: loudness is taken out, as in `LogMel`."""
+
+    def forward(self, samples: Tensor) -> Tensor:
+        # Clamped: the exporter takes a sum with so small a number for one with nothing.
+        return samples / samples.square().mean(1, keepdim=True).clamp_min(1e-9).sqrt()
+
+
+def conv1d(inputs: int, outputs: int, kernel: int, stride: int) -> tuple[nn.Module, ...]:
+    """Convolution, batch norm, ReLU along time."""
+    return (
+        nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm1d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def head(inputs: int, embedding: int) -> nn.Sequential:
+    """Two fully connected layers. Batch norm at the end keeps embeddings from collapsing."""
+    return nn.Sequential(
+        nn.Linear(inputs, 128),
+        nn.BatchNorm1d(128),
+        nn.ReLU(inplace=True),
+        nn.Linear(128, embedding),
+        nn.BatchNorm1d(embedding),
+    )
+
+
 class Network(nn.Module):
     """Cosine map of a picture and a sound (both embeddings L2-normalised), as a logit.
 
-    `slope` and `offset` are learnt and turn the cosine into log odds; `calibration` (a, b) is set
-    afterwards on held-out scenes: p = sigmoid(a * logit + b).
+    `slope` and `offset` are learnt and turn the cosine into log odds.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.spectrogram = LogMel(spec.rate)
-        self.sound = SoundEncoder(spec.width, spec.embedding)
-        self.picture = PictureEncoder(spec.width, spec.embedding)
-        self.slope = nn.Parameter(torch.tensor(10.0))
-        self.offset = nn.Parameter(torch.tensor(-6.0))
-        self.calibration = nn.Buffer(torch.tensor([1.0, 0.0]))
+        self.sound = _sound_encoder(spec)
+        self.picture = _picture_encoder(spec)
+        self.slope = nn.Parameter(torch.tensor(1.0))
+        self.offset = nn.Parameter(torch.tensor(-0.3))
 
     def embed(self, samples: Tensor) -> Tensor:
         """Samples `[B, S]` to unit embeddings `[B, E]`."""
-        return unit(self.sound(self.spectrogram(samples)).float())
+        # The spectrogram's range is far beyond what half precision can tell apart.
+        with torch.autocast(samples.device.type, enabled=False):
+            x = self.sound.front(samples)
+        return unit(self.sound(x).float())
 
     def features(self, picture: Tensor) -> Tensor:
         """Picture `[B, 3, h, w]` in [-1, 1] to unit features `[B, E, m, n]`."""
         return unit(self.picture(picture).float())
 
     def logits(self, features: Tensor, embedding: Tensor) -> Tensor:
-        """Log odds `[B, m, n]` before calibration."""
+        """Log odds `[B, m, n]`."""
         cosine = (features * embedding[:, :, None, None]).sum(1)
-        return self.slope * cosine + self.offset
+        # In tens, so that steps of the size that suits weights move them fast enough.
+        return 10 * (self.slope * cosine + self.offset)
 
     def forward(self, picture: Tensor, samples: Tensor) -> Tensor:
         return self.logits(self.features(picture), self.embed(samples))
 
-    def probability(self, logits: Tensor) -> Tensor:
+
+def _picture_encoder(spec: NetworkSpec) -> nn.Module:
+    if spec.picture == "resnet18":
+        from avsl.engines.backbones import PictureResNet
+
+        return PictureResNet(spec.embedding)
+    return PictureEncoder(spec.width, spec.embedding)
+
+
+def _sound_encoder(spec: NetworkSpec) -> SoundEncoder:
+    if spec.sound == "log-mel":
+        return LogMelEncoder(spec.rate, spec.width, spec.embedding)
+    if spec.sound == "wave":
+        return WaveEncoder(spec.width, spec.embedding)
+    from avsl.engines import backbones
+
+    kinds: dict[str, type[backbones.VGGish | backbones.SoundNet | backbones.SoundResNet]] = {
+        "vggish": backbones.VGGish,
+        "soundnet": backbones.SoundNet,
+        "resnet18": backbones.SoundResNet,
+    }
+    return kinds[spec.sound](spec.embedding)
+
+
+class Ensemble(nn.Module):
+    """What is shipped: one network, or two whose embeddings stand side by side and whose maps are
+    combined cell by cell. `calibration` (a, b) is set on held-out clips: p = sigmoid(a x + b), x
+    the log odds of the combined map."""
+
+    def __init__(self, networks: list[Network], combine: Combine = "mean") -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.combine: Combine = combine
+        self.calibration = nn.Buffer(torch.tensor([1.0, 0.0]))
+
+    @property
+    def members(self) -> list[Network]:
+        return cast(list[Network], list(self.networks))
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """Of the first network; sizes of pictures, windows and maps are the same in all."""
+        return self.members[0].spec
+
+    def embed(self, samples: Tensor) -> Tensor:
+        """Samples `[B, S]` to embeddings `[B, E]`, one network's after the other's."""
+        return torch.cat([network.embed(samples) for network in self.members], 1)
+
+    def log_odds(self, picture: Tensor, embedding: Tensor) -> Tensor:
+        """Picture `[B, 3, h, w]` in [-1, 1] and embeddings to uncalibrated log odds `[B, m, n]`."""
+        parts = torch.split(embedding, [n.spec.embedding for n in self.members], 1)
+        logits = [
+            network.logits(network.features(picture), part)
+            for network, part in zip(self.members, parts, strict=True)
+        ]
+        return combined(logits, self.combine)
+
+    def forward(self, picture: Tensor, samples: Tensor) -> Tensor:
+        return self.log_odds(picture, self.embed(samples))
+
+    def probability(self, log_odds: Tensor) -> Tensor:
         """Calibrated probability of each cell."""
-        return torch.sigmoid(self.calibration[0] * logits + self.calibration[1])
+        return torch.sigmoid(self.calibration[0] * log_odds + self.calibration[1])
+
+
+def combined(logits: list[Tensor], combine: Combine) -> Tensor:
+    """Log odds of the mean or the product of maps that are given as log odds, all `[B, m, n]`."""
+    if len(logits) == 1:
+        return logits[0]
+    p = torch.stack([x.sigmoid() for x in logits])
+    p = (p.mean(0) if combine == "mean" else p.prod(0)).clamp(1e-6, 1 - 1e-6)
+    return (p / (1 - p)).log()
 
 
 def unit(x: Tensor) -> Tensor:
@@ -200,7 +347,9 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.Sequential):
         for i in range(len(module) - 1):
             first, second = module[i], module[i + 1]
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            if isinstance(first, nn.Conv1d | nn.Conv2d) and isinstance(
+                second, nn.BatchNorm1d | nn.BatchNorm2d
+            ):
                 module[i] = fuse_conv_bn_eval(first, second)
                 module[i + 1] = nn.Identity()
             elif isinstance(first, nn.Linear) and isinstance(second, nn.BatchNorm1d):

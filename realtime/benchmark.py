@@ -7,8 +7,6 @@ in between; both are timed in turn in one run, so the machine's moods cancel out
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -21,18 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from avsl.engines.errors import exit_on_user_error
-
-
-def cpu() -> str:
-    """Model, cores, and the instruction sets that decide a network's speed."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-    model = next((li.split(":")[1].strip() for li in text.splitlines() if "model name" in li), "")
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
-    return f"{model or platform.machine()}, {os.cpu_count()} cores, " + " ".join(
-        flag for flag in wanted if flag in flags
-    )
+from avsl.engines.machine import cpu
 
 
 class Stages:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from avsl.demos.clips import demo_scene
-from avsl.demos.looks import FAMILIES
-from avsl.demos.scenes import DRAWN, KINDS, SIZES, Scene, boxes, make_scene
+from avsl.demos.looks import BENCH_FAMILIES, FAMILIES
+from avsl.demos.scenes import BENCH, DRAWN, KINDS, SIZES, Cast, Scene, boxes, make_scene
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -96,6 +96,41 @@ def test_families_differ_more_than_their_members() -> None:
             right += int(np.argmin([np.square(heard - mean).sum() for mean in known]) == i)
     assert len(FAMILIES) >= 12
     assert right / (4 * len(FAMILIES)) > 0.8
+
+
+def test_bench_families_are_distinct_and_have_look_alikes() -> None:
+    assert len(set(BENCH_FAMILIES)) == len({f.name for f in BENCH.families}) == 16
+    shapes, textures = zip(*BENCH_FAMILIES, strict=True)
+    assert {shapes.count(shape) for shape in shapes} == {2}, "its twin differs in texture only"
+    assert {textures.count(texture) for texture in textures} == {4}, "others in shape only"
+
+
+@pytest.mark.parametrize("family", range(0, 16, 2))
+def test_bench_twins_have_one_outline_and_two_textures(family: int) -> None:
+    def painted(which: int) -> tuple[np.ndarray, np.ndarray]:
+        canvas = np.zeros((80, 80, 3), np.float32)
+        paint = BENCH.families[which].look(np.random.default_rng(2))
+        cover, where = paint(canvas, 0.5, 0.5, 0.6, (80.0, 80.0))
+        return cover, canvas[where][cover == 1].mean(-1)
+
+    (outline, texture), (same, other) = painted(family), painted(family + 1)
+    assert np.array_equal(outline, same)
+    assert not np.array_equal(outline, painted((family + 2) % 16)[0])
+    assert abs(np.corrcoef(texture, other)[0, 1]) < 0.9
+
+
+def test_bench_things_have_their_sizes_and_may_cover_each_other() -> None:
+    def covered(cast: Cast) -> float:
+        """Share of scenes in which a thing reaches well into another."""
+        pairs = [make_scene(4, i, cast=cast, count=2, aspect=1.0).things for i in range(200)]
+        gaps = [np.hypot(a.x - b.x, a.y - b.y) / (a.size + b.size) for a, b in pairs]
+        return float(np.mean(np.array(gaps) < 0.3))
+
+    sizes = [t.size for i in range(200) for t in make_scene(4, i, cast=BENCH, aspect=1.0).things]
+    assert 0.20 <= min(sizes) < 0.22
+    assert 0.54 < max(sizes) <= 0.58
+    assert covered(BENCH) > 0.2
+    assert covered(DRAWN) < 0.02
 
 
 def loudness(scene: Scene, start: float, stop: float) -> float:

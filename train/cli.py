@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from avsl.demos.cutouts import load_cutouts
 from avsl.demos.scenes import DRAWN, Cast
 from avsl.engines import DEFAULT, UserError, open_engine
 from avsl.engines.errors import exit_on_user_error
+from avsl.train.recipe import Recipe, load_recipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -96,30 +98,67 @@ def fit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting: --set steps=100")
     ] = None,
+    distill: Annotated[
+        bool, typer.Option("--distill", help="End with one network that learns from both teachers.")
+    ] = False,
     resume: Annotated[bool, typer.Option(help="Go on with a training that was stopped.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out clips that can't be used.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how large it is and how long it takes; stop.")
+    ] = False,
 ) -> None:
     """Train an engine; it ends up in RUN/engine, ready for avsl-live.
 
     Example: avsl-train fit engines/default/recipe.toml --run runs/first
     """
-    from avsl.train.finish import finish, score_lines
-    from avsl.train.fit import fit as fit_network
-    from avsl.train.recipe import load_recipe
+    chosen = load_recipe(recipe, [*(settings or []), *(["distill=true"] if distill else [])])
+    if dry_run:
+        from avsl.train.dry_run import describe_run
 
-    chosen = load_recipe(recipe, settings)
+        print("\n".join(describe_run(chosen)))
+        return
+
+    try:
+        _fit(chosen, run, resume, skip_bad, f"avsl-train fit {recipe.name}")
+    except KeyboardInterrupt:
+        goes_on = "; --resume goes on with it" if (run / "recipe.toml").exists() else ""
+        print(f"{run}: stopped{goes_on}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) -> None:
+    """Of several processes the first makes what is on disk, and speaks."""
+    from avsl.train.finish import finish, score_lines, table_lines
+    from avsl.train.fit import fit as fit_networks
+    from avsl.train.fit import processes
+    from avsl.train.material import open_material
+    from avsl.train.run import prepare_run
+
     cast = _cast(chosen.cutouts)
-    network = fit_network(chosen, run, cast=cast, resume=resume)
+    process = processes()
+    with process.main_process_first(), _bars() as progress:
+        if process.is_main_process:
+            prepare_run(chosen, run, resume)
+        material = open_material(chosen, run, cast=cast, skip_bad=skip_bad, progress=progress)
+    if material.leaks and process.is_main_process:
+        print(f"{material.leaks} clips left out of training: they are among the test clips")
+    ensemble = fit_networks(chosen, run, material, resume=resume)
+    process.destroy_process_group()
+    if not process.is_main_process:
+        return
     with _bars() as progress:
         scores = finish(
-            network,
+            ensemble,
             chosen,
             run / "engine",
-            version=importlib.metadata.version("avsl"),
+            material if chosen.data else None,
             cast=cast,
-            made_by=f"avsl-train fit {recipe.name}",
+            made_by=made_by,
             progress=progress,
         )
-    print("\n".join(score_lines(scores)))
+    print("\n".join(score_lines(scores) or table_lines(scores)))
     print(f"{run / 'engine'}: the engine; avsl-live FILE -o OUT --engine {run / 'engine'}")
 
 
@@ -127,27 +166,99 @@ def fit(
 def evaluate(
     engine: Annotated[Path, typer.Argument(help="Engine folder; by default what ships.")] = DEFAULT,
     count: Annotated[int, typer.Option("--scenes", min=10, help="Held-out scenes.")] = 1000,
+    clips: Annotated[
+        Path | None, typer.Option(help="Measure on a folder of clips with boxes instead.")
+    ] = None,
+    picture_at: Annotated[
+        str, typer.Option(help="Where in a clip's sound its picture is: end or middle.")
+    ] = "end",
     cutouts: Cutouts = None,
     out: Annotated[Path | None, typer.Option("--json", help="Write the scores here too.")] = None,
 ) -> None:
-    """Measure an engine on scenes that no training has seen.
+    """Measure an engine on scenes, or clips, that no training has seen.
 
     Example: avsl-train evaluate runs/first/engine --scenes 200
     """
-    from avsl.train.evaluate import evaluate_scenes
+    from avsl.train.evaluate import evaluate_clips, evaluate_scenes
     from avsl.train.finish import score_lines, table_lines
 
     opened = open_engine(engine)
     with _bars() as progress:
-        scores = evaluate_scenes(
-            opened,
-            count,
-            cast=_cast(cutouts),
-            progress=lambda done: progress("evaluate", done, count),
-        )
-    print("\n".join([*score_lines(scores), "", *table_lines(scores)]))
+
+        def told(done: int, total: int = count) -> None:
+            progress("evaluate", done, total)
+
+        if clips:
+            scores = evaluate_clips(opened, clips, picture_at, progress=told)
+        else:
+            scores = evaluate_scenes(opened, count, cast=_cast(cutouts), progress=told)
+    print("\n".join([*score_lines(scores), "", *table_lines(scores)]).strip())
     if out:
         out.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
+
+
+@app.command()
+def build(
+    source: Annotated[Path, typer.Argument(help="A run folder, or an engine folder.")],
+    out: Annotated[Path | None, typer.Option(help="Where to; by default RUN/engine.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Of a run: warm-up, unbiased or distill; else the last.")
+    ] = None,
+    combine: Annotated[
+        str | None, typer.Option(help="Of two teachers: mean, product, A or B.")
+    ] = None,
+) -> None:
+    """Make an engine of a run, also of one that was stopped; check an engine.
+
+    Example: avsl-train build runs/first --stage unbiased --combine product --out pair
+    """
+    from avsl.train.build import build as build_engine
+
+    with _bars() as progress:
+        print(build_engine(source, out, stage, combine, progress=progress))
+
+
+@app.command()
+def bench(
+    size: Annotated[str, typer.Argument(help="quick (half an hour) or full (a night).")] = "quick",
+    out: Annotated[Path, typer.Option(help="Folder for scenes, runs and results.")] = Path("bench"),
+    rows: Annotated[
+        list[str] | None, typer.Option("--row", help="full: only these; see --list.")
+    ] = None,
+    labels: Annotated[
+        list[int] | None, typer.Option("--labels", help="full: only so many labelled clips.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="full: seeds.")] = 3,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Trainings at once; one a core by default.")
+    ] = None,
+    list_rows: Annotated[bool, typer.Option("--list", help="Name the rows and stop.")] = False,
+) -> None:
+    """Compare DMT with its controls and ablations; what is done already is kept.
+
+    Example: avsl-train bench quick
+    """
+    from avsl.train import bench as b
+    from avsl.train.bench_report import report
+
+    if list_rows:
+        print("\n".join(b.ROWS))
+        return
+    wrong = [row for row in rows or [] if row not in b.ROWS]
+    if wrong or size not in ("quick", "full"):
+        raise UserError(
+            f"bench: there is no row {wrong[0]!r}; avsl-train bench --list names them"
+            if wrong
+            else f"bench: {size!r} is neither quick nor full"
+        )
+    with _bars() as progress:
+        b.make_material(out, progress)
+        many = processes or os.cpu_count() or 1
+        if size == "quick":
+            results = b.run_jobs(b.quick_jobs(), out, many, progress)
+        else:
+            results = b.full_results(rows or b.ROWS, labels or b.LABELS, seeds, out, many, progress)
+    print("\n".join(report(results, out)))
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def write_scenes(
                 {
                     "file": name,
                     "class": ", ".join(scene.things[i].family for i in sounding) or scene.kind,
-                    "bbox": [[round(float(v), 5) for v in found[i]] for i in sounding],
+                    "bbox": [[round(v, 5) for v in found[i]] for i in sounding if any(found[i])],
                 }
             )
             progress(index + 1)

@@ -3,16 +3,28 @@ the same resizer, windows and gate as every other picture."""
 
 from __future__ import annotations
 
-import dataclasses
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
-from avsl.demos.scenes import DRAWN, Cast, Kind, Scene, boxes, make_scene
-from avsl.engines import Engine, Localization, Localizer, Picture, Resizer, Samples, SoundTimeline
+from avsl.demos.scenes import DRAWN, Box, Cast, Kind, Scene, boxes, make_scene, with_sound_of
+from avsl.engines import (
+    Engine,
+    Localization,
+    Localizer,
+    Picture,
+    Resizer,
+    Samples,
+    SoundTimeline,
+    UserError,
+)
+from avsl.train.clips import pack_clips
 from avsl.train.metrics import (
     RULES,
     Array,
@@ -26,8 +38,8 @@ from avsl.train.metrics import (
     success,
     upsample,
 )
+from avsl.train.pack import At, Pack
 
-Box = tuple[float, float, float, float]
 TEST_SEED = 2_000_000
 CALIBRATION_SEED = 1_000_000
 """Series of scenes that no training uses (recipes count their seeds from 1)."""
@@ -128,6 +140,59 @@ def evaluate_scenes(
     }
 
 
+def evaluate_pack(
+    engine: Engine,
+    pack: Pack,
+    ids: NDArray[np.int64],
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """Measures an engine on clips of a pack whose boxes are known and not empty: the field's table,
+    in percent. `shuffled sound` hears the clip before."""
+    ids = ids[pack.known[ids] & ~np.isnan(pack.boxes[ids, 0, 0])]
+    names = ("engine", "shuffled sound", "centre disc", "whole picture")
+    rows: dict[str, list[tuple[Array, Array]]] = {name: [] for name in names}
+    disc = centre_disc(engine.bundle.map_size)
+    for done, (i, before) in enumerate(zip(ids, np.roll(ids, 1), strict=True), 1):
+        truth = box_mask([box for box in pack.boxes[i].tolist() if not np.isnan(box[0])])
+        for name, sound in (("engine", i), ("shuffled sound", before)):
+            heard = hear(engine, pack.pictures[i], pack.window(sound, engine.bundle.window.length))
+            rows[name].append((heard.map, truth))
+        rows["centre disc"].append((disc, truth))
+        rows["whole picture"].append((np.ones_like(disc), truth))
+        progress(done)
+    glow = engine.bundle.thresholds.glow
+    table = {name: summarise(pairs, glow) for name, pairs in rows.items()}
+    return {"table": table, "n": len(ids)}
+
+
+def evaluate_clips(
+    engine: Engine,
+    clips: Path,
+    picture_at: str,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Measures an engine on a folder of clips (see clips.py): those with boxes that sound.
+
+    Raises:
+        UserError: a clip can't be used, or none has boxes.
+    """
+    bundle = engine.bundle
+    seconds = bundle.window.length / bundle.window.rate
+    at: At = "middle" if picture_at == "middle" else "end"
+    with tempfile.TemporaryDirectory() as folder:
+        pack = pack_clips(
+            clips, Path(folder) / "clips", bundle.picture_size, seconds=seconds, picture_at=at
+        )
+        if not (pack.known & ~np.isnan(pack.boxes[:, 0, 0])).any():
+            raise UserError(
+                f"{clips}: no clip has a box in boxes.json; there is nothing to measure"
+            )
+        ids = np.arange(len(pack))
+        return evaluate_pack(engine, pack, ids, progress=lambda n: progress(n, len(ids)))
+
+
 SCORES = {
     "peak": "peak inside a sounding thing, two or more things in view",
     "interactive": "given another thing's sound, the peak moves into that thing",
@@ -173,12 +238,6 @@ def _beside(peak: tuple[float, float, float], still: Still) -> bool:
     return any(in_box(x, y, box) for box in still.boxes) and not any(
         in_box(x, y, box) for box in still.truth
     )
-
-
-def with_sound_of(scene: Scene, thing: int) -> Scene:
-    """The same scene, with another of its things sounding."""
-    turns = tuple(dataclasses.replace(turn, things=(thing,)) for turn in scene.turns)
-    return dataclasses.replace(scene, turns=turns)
 
 
 def summarise(pairs: Iterable[tuple[Array, Array]], threshold: float) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -17,39 +18,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avsl.engines.bundle import GRAPHS, SCHEMA, sha256
-from avsl.engines.networks import Network, fold_batch_norm, unit
-from avsl.train.fit import pictures_to_input
+from avsl.engines.networks import Ensemble, fold_batch_norm, unit
+from avsl.train.views import pictures_to_input
 
-WINDOW = {"rate": 16_000, "length": 16_000, "hop": 800, "guard": 640}
-"""A second of sound, encoded twenty times a second. The guard of 40 ms is what a microphone with
+WINDOW = {"rate": 16_000, "hop": 800, "guard": 640}
+"""Sound is encoded twenty times a second. The guard of 40 ms is what a microphone with
 small blocks takes to deliver."""
 
 
 class SoundGraph(nn.Module):
-    """samples `[B, S]` float32 -> embedding `[B, E]` float32; the encoder in half precision."""
+    """samples `[B, S]` float32 -> embedding `[B, E]` float32: spectrograms in single precision,
+    encoders in half."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, ensemble: Ensemble) -> None:
         super().__init__()
-        self.spectrogram = network.spectrogram
-        self.encoder = network.sound.half()
+        sounds = [network.sound for network in ensemble.members]
+        self.fronts = nn.ModuleList(sound.front for sound in sounds)
+        self.encoders = nn.ModuleList(sound.half() for sound in sounds)
 
     def forward(self, samples: Tensor) -> Tensor:
-        return unit(self.encoder(self.spectrogram(samples).half()).float())
+        parts = [
+            unit(encoder(front(samples).half()).float())
+            for front, encoder in zip(self.fronts, self.encoders, strict=True)
+        ]
+        return torch.cat(parts, 1)
 
 
 class PictureGraph(nn.Module):
-    """picture `[B, h, w, 3]` uint8 and embedding `[B, E]` -> map `[B, m, n]`; the encoder in half
-    precision, the cosine and the calibration in single."""
+    """picture `[B, h, w, 3]` uint8 and embedding `[B, E]` -> map `[B, m, n]`; the encoders in half
+    precision, cosines, their combination and the calibration in single."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, ensemble: Ensemble) -> None:
         super().__init__()
-        self.network = network
-        self.network.picture.half()
+        self.ensemble = ensemble
+        for network in ensemble.members:
+            network.picture.half()
 
     def forward(self, picture: Tensor, embedding: Tensor) -> Tensor:
         x = pictures_to_input(picture).half()
-        features = unit(self.network.picture(x).float())
-        return self.network.probability(self.network.logits(features, embedding))
+        return self.ensemble.probability(self.ensemble.log_odds(x, embedding))
 
 
 def calibrate(logits: Tensor, target: Tensor) -> tuple[float, float]:
@@ -69,16 +76,15 @@ def calibrate(logits: Tensor, target: Tensor) -> tuple[float, float]:
     return a, b
 
 
-def export_graphs(network: Network, folder: Path) -> None:
-    """Writes `sound.onnx` and `picture.onnx` of a network to `folder`. The network is left as it
+def export_graphs(ensemble: Ensemble, folder: Path) -> None:
+    """Writes `sound.onnx` and `picture.onnx` of an ensemble to `folder`. The ensemble is left as it
     was."""
-    spec = network.spec
-    frozen = Network(spec)
-    frozen.load_state_dict(network.state_dict())
-    fold_batch_norm(frozen.eval())
+    spec = ensemble.spec
+    frozen = copy.deepcopy(ensemble).eval()
+    fold_batch_norm(frozen)
     samples = torch.zeros(2, spec.window)
     picture = torch.zeros(2, *spec.picture_size, 3, dtype=torch.uint8)
-    embedding = torch.zeros(2, spec.embedding)
+    embedding = torch.zeros(2, embedding_size(ensemble))
     batch = torch.export.Dim("batch", max=64)
     _export(SoundGraph(frozen), (samples,), ["samples"], "embedding", batch, folder / GRAPHS[0])
     _export(
@@ -89,6 +95,11 @@ def export_graphs(network: Network, folder: Path) -> None:
         batch,
         folder / GRAPHS[1],
     )
+
+
+def embedding_size(ensemble: Ensemble) -> int:
+    """Of all its networks together."""
+    return sum(network.spec.embedding for network in ensemble.members)
 
 
 def _export(
@@ -129,7 +140,7 @@ def _forget_the_machine(path: Path) -> None:
 
 
 def write_bundle(
-    network: Network,
+    ensemble: Ensemble,
     folder: Path,
     *,
     name: str,
@@ -144,18 +155,20 @@ def write_bundle(
     beside = folder.with_name(folder.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    export_graphs(network, beside)
+    export_graphs(ensemble, beside)
+    spec = ensemble.spec
     meta = {
         "schema": SCHEMA,
         "name": name,
         "version": version,
-        "window": WINDOW,
-        "picture_size": list(network.spec.picture_size),
-        "map_size": list(network.spec.map_size),
-        "embedding_size": network.spec.embedding,
+        "window": {**WINDOW, "length": spec.window},
+        "picture_size": list(spec.picture_size),
+        "map_size": list(spec.map_size),
+        "embedding_size": embedding_size(ensemble),
         "thresholds": thresholds,
-        "calibration": [round(float(x), 6) for x in network.calibration],
-        "network": network.spec.to_dict(),
+        "calibration": [round(float(x), 6) for x in ensemble.calibration],
+        "networks": [network.spec.to_dict() for network in ensemble.members],
+        "combine": ensemble.combine,
         "training": training,
         "scores": {},
         "sha256": {graph: sha256(beside / graph) for graph in GRAPHS},

@@ -1,111 +1,425 @@
-"""A supervised fit on scenes: boxes are known, so every cell has an answer."""
+"""The trainer: warm-up, unbiased learning, and, where asked for, distillation (see dmt.py)."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
-import platform
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, distributed
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from avsl.demos.scenes import DRAWN, Cast
 from avsl.engines import UserError
-from avsl.engines.networks import Network, NetworkSpec, unit
-from avsl.train.pool import Batch, Pool
+from avsl.engines.networks import Ensemble, Network
+from avsl.train.dmt import Students, distill_loss, follow, unbiased_loss, warm_up_loss
+from avsl.train.material import Material, Step, Steps, loader, spec_of
+from avsl.train.plots import draw_curves, draw_examples
 from avsl.train.recipe import Recipe
+from avsl.train.run import (
+    LAST,
+    append_metrics,
+    cut_metrics,
+    load_checkpoint,
+    save_checkpoint,
+)
+from avsl.train.validate import validate
 
-CHECKPOINT_STEPS = 250
-
-
-def loss_on(logits: Tensor, target: Tensor, recipe: Recipe) -> Tensor:
-    """Pixel-wise cross entropy against how much of each cell sounds, and, where something sounds,
-    the cross entropy of the map's peak: -log of the share of softmax(logits) inside the thing.
-
-    Args:
-        logits, target: `[B, m, n]`.
-    """
-    positive = torch.tensor(recipe.positive_weight)
-    cells = F.binary_cross_entropy_with_logits(logits, target, pos_weight=positive)
-    heard = target.amax((1, 2)) > 0.5
-    inside = target[heard].flatten(1).clamp_min(1e-4).log()
-    peak = -torch.logsumexp(logits[heard].flatten(1).log_softmax(1) + inside, 1)
-    return 10 * cells + recipe.peak_weight * peak.sum() / len(logits)
+LOG_EVERY = 25
 
 
-def pictures_to_input(pictures: Tensor) -> Tensor:
-    """uint8 `[B, h, w, 3]` to float `[B, 3, h, w]` in [-1, 1], as the exported graph does it."""
-    return pictures.float().permute(0, 3, 1, 2) / 127.5 - 1
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of steps with an optimizer and a learning rate of its own."""
+
+    name: str
+    start: int
+    stop: int
 
 
-def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """What cameras do to a picture: light, colour balance, contrast, blur and noise."""
-
-    def draw(low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(len(x), *shape, 1, 1, generator=generator) * (high - low) + low
-
-    grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * draw(0.4, 1.3, 1)
-    x = x * draw(0.6, 1.25, 1) * draw(0.85, 1.15, 3) + draw(-0.25, 0.25, 1)
-    blurred = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
-    x = x + (blurred - x) * draw(-0.5, 1, 1).clamp_min(0)
-    x = x + torch.randn(x.shape, generator=generator) * draw(0, 0.08, 1)
-    return x.clamp(-1, 1)
-
-
-def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * network, batch norm's statistics included."""
-    with torch.no_grad():
-        for mean, value in zip(
-            average.state_dict().values(), network.state_dict().values(), strict=True
-        ):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)
+def stages(recipe: Recipe) -> list[Stage]:
+    """The stages of a recipe, in order; empty ones are left out."""
+    lengths = {
+        "warm-up": recipe.warm_up_steps,
+        "unbiased": recipe.steps,
+        "distill": recipe.distill_steps * recipe.distill,
+    }
+    found, start = [], 0
+    for name, steps in lengths.items():
+        if steps:
+            found.append(Stage(name, start, start + steps))
+            start += steps
+    return found
 
 
-def learning_rate(step: int, recipe: Recipe) -> float:
+def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
     """Linear warm-up, then half a cosine to zero."""
-    if step < recipe.warmup:
-        return recipe.lr * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return float(recipe.lr * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * done))))
+    if step < recipe.lr_warm_up:
+        return recipe.lr * (step + 1) / recipe.lr_warm_up
+    done = (step - recipe.lr_warm_up) / max(1, steps - recipe.lr_warm_up)
+    return recipe.lr * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def fit(recipe: Recipe, run: Path, *, cast: Cast = DRAWN, resume: bool = False) -> Network:
-    """Trains the small network and returns its averaged weights.
+class Trainer:
+    """The networks of a run, the stage they are in, and how they are kept."""
 
-    `run` receives `recipe.json`, `environment.json`, `metrics.jsonl`, and a checkpoint every
-    `CHECKPOINT_STEPS` steps; with `resume` the last one is taken up.
+    def __init__(self, recipe: Recipe, run: Path, material: Material) -> None:
+        self.recipe, self.run, self.material = recipe, run, material
+        self.accelerator = Accelerator(
+            mixed_precision="bf16" if recipe.precision == "bf16" else "no",
+            cpu=not torch.cuda.is_available(),
+            gradient_accumulation_steps=recipe.accumulate,
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+        _check_shares(recipe, self.accelerator.num_processes)
+        self.device = self.accelerator.device
+        self.students = [self._network(k) for k in range(len(recipe.sounds))]
+        """What is trained in the present stage."""
+        self.teachers: list[Network] = []
+        """Of stage 2; in stage 3 they teach and no longer follow."""
+        self.averages = self.students
+        """What is validated and kept: in stage 1 the students themselves, later their averages."""
+        self.best = -1.0
+        self.step = 0
+
+    def _network(self, k: int) -> Network:
+        # A and B must not begin alike, whatever their make.
+        torch.manual_seed(self.recipe.seed * 100 + k)
+        network = Network(spec_of(self.recipe, k))
+        if self.recipe.imagenet:
+            from avsl.engines.backbones import load_imagenet
+
+            load_imagenet(cast(Any, network.picture).body)
+        return cast(Any, network).to(self.device, memory_format=torch.channels_last)
+
+    def resume(self) -> None:
+        """Takes up `last.safetensors`, if there is one."""
+        path = self.run / LAST
+        if not path.exists():
+            return
+        tensors, state = load_checkpoint(path)
+        self.step = int(state["step"])
+        self.enter(self._stage_of_last_step())
+        self.best = float(state["best"])
+        for name, group in self._groups().items():
+            for k, network in enumerate(group):
+                network.load_state_dict(_under(tensors, f"{name}.{k}."))
+        moments = {}
+        for i, parameter in enumerate(self.model.parameters()):
+            moments[i] = _under(tensors, f"optimizer.{i}.")
+            for name, tensor in moments[i].items():
+                if tensor.dim():  # laid out in memory as it was, or sums may round otherwise
+                    moments[i][name] = torch.empty_like(parameter).copy_(tensor)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+
+    def train(self, show: Callable[[Stage, int, float], None]) -> None:
+        """Runs what is left of all stages."""
+        for stage in stages(self.recipe):
+            if self.step < stage.stop:
+                if self.step == stage.start:
+                    self.enter(stage)
+                self._run_stage(stage, show)
+
+    def _stage_of_last_step(self) -> Stage:
+        return next(s for s in stages(self.recipe) if s.start < self.step <= s.stop)
+
+    def enter(self, stage: Stage) -> None:
+        """Makes the networks of a stage out of those of the stage before, and its optimizer."""
+        if stage.name == "unbiased":
+            self._load_best("warm-up", self.students)
+            self.teachers = copy.deepcopy(self.students)
+            self.averages = self.teachers
+        elif stage.name == "distill":
+            if not self.teachers:
+                self.teachers = copy.deepcopy(self.students)
+            self._load_best("unbiased", self.teachers)
+            self.students = [copy.deepcopy(self.teachers[0])]
+            self.averages = copy.deepcopy(self.students)
+        for network in [*self.teachers, *self.averages]:
+            network.requires_grad_(False)
+        self.accelerator.free_memory()
+        self.model: Any = Students(self.students).requires_grad_(True).train()
+        self.optimizer: Any = torch.optim.AdamW(
+            self.model.parameters(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay
+        )
+        self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        self.best = -1.0
+
+    def _run_stage(self, stage: Stage, show: Callable[[Stage, int, float], None]) -> None:
+        recipe, accelerator = self.recipe, self.accelerator
+        steps = Steps(
+            self.material,
+            recipe,
+            stage.name == "warm-up",
+            accelerator.process_index,
+            accelerator.num_processes,
+        )
+        micro = recipe.accumulate
+        first = (self.step - stage.start) * micro
+        batches = iter(loader(steps, first, (stage.stop - stage.start) * micro, recipe.workers))
+        sums = Sums()
+        for at in range(self.step - stage.start, stage.stop - stage.start):
+            asked = time.perf_counter()
+            step = [next(batches) for _ in range(micro)]
+            began = time.perf_counter()
+            for log in self.learn(stage, step, at):
+                sums.add(log)
+            self.step += 1
+            now = time.perf_counter()
+            sums.count(recipe.batch * micro, now - asked, began - asked)
+            show(stage, self.step, sums.speed)
+            self._after_step(stage, step[-1], sums)
+
+    def learn(self, stage: Stage, batches: list[Step], at: int) -> list[dict[str, Tensor]]:
+        """Step `at` of a stage: the gradients of its batches, one move of the weights, and the
+        averages after them."""
+        accelerator = self.accelerator
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(at, stage.stop - stage.start, self.recipe)
+        logs = []
+        for batch in batches:
+            batch = batch.to(self.device)
+            with accelerator.accumulate(self.model):
+                loss, log = self._loss(stage, batch, at)
+                self._check(loss, batch)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(self.model.parameters(), 5.0)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            logs.append(log)
+        share_statistics(self.students)
+        if stage.name != "warm-up":
+            follow(self.averages, self.students, self.recipe.ema, at)
+        return logs
+
+    def _loss(self, stage: Stage, step: Step, at: int) -> tuple[Tensor, dict[str, Tensor]]:
+        recipe = self.recipe
+        if stage.name == "warm-up":
+            return warm_up_loss(self.model, step, recipe, gather)
+        if stage.name == "unbiased":
+            return unbiased_loss(self.model, self.teachers, step, at, recipe, gather)
+        return distill_loss(self.model, self.teachers, step, recipe, gather)
+
+    def _check(self, loss: Tensor, step: Step) -> None:
+        if not torch.isfinite(loss):
+            kept = self.run / LAST
+            good = f"the last good checkpoint is {kept}" if kept.exists() else "no checkpoint yet"
+            clips = ", ".join(step.names[:64])
+            raise UserError(
+                f"{self.run}: the loss is not a number at step {self.step}; {good}; clips: {clips}"
+            )
+
+    def _after_step(self, stage: Stage, step: Step, sums: Sums) -> None:
+        """Logs, validates and keeps, each when its time has come; the first process alone."""
+        recipe, done = self.recipe, self.step
+        last = done == stage.stop
+        keeps = last or done % recipe.checkpoint_every == 0
+        validates = last or done % recipe.validate_every == 0
+        logs = keeps or validates or done % LOG_EVERY == 0
+        means = sums.means() if logs else {}
+        if not self.accelerator.is_main_process:
+            return
+        if logs:
+            line = {"step": done, "stage": stage.name, **means}
+            if validates:
+                scores = validate(self.averages, self.material, recipe, self.device)
+                line |= {f"val_{name}": value for name, value in scores.items()}
+                if scores["mean"] > self.best:
+                    self.best = scores["mean"]
+                    self._save(self.run / best_of(stage.name), {"averages": self.averages})
+                if stage.name == "unbiased" and step.unlabelled is not None:
+                    folder = self.run / "examples"
+                    folder.mkdir(exist_ok=True)
+                    clips = step.unlabelled.to(self.device)
+                    draw_examples(folder / f"{done:06d}.png", self.teachers, clips, recipe)
+            append_metrics(self.run / "metrics.jsonl", line)
+            if validates:
+                draw_curves(self.run)
+        if keeps:
+            self._save(self.run / LAST, self._groups(), self.optimizer)
+
+    def _groups(self) -> dict[str, list[Network]]:
+        groups = {"students": self.students, "teachers": self.teachers}
+        if self.averages is not self.students and self.averages is not self.teachers:
+            groups["averages"] = self.averages
+        return groups
+
+    def _save(self, path: Path, groups: dict[str, list[Network]], optimizer: Any = None) -> None:
+        tensors = {
+            f"{name}.{k}.{key}": tensor
+            for name, group in groups.items()
+            for k, network in enumerate(group)
+            for key, tensor in network.state_dict().items()
+        }
+        if optimizer is not None:
+            for i, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{key}": torch.as_tensor(v) for key, v in state.items()}
+        state = {"step": self.step, "best": self.best, "sounds": self.recipe.sounds}
+        save_checkpoint(path, tensors, state)
+
+    def _load_best(self, stage: str, networks: list[Network]) -> None:
+        """A stage begins with what did best on validation in the one before."""
+        self.accelerator.wait_for_everyone()
+        if (self.run / best_of(stage)).exists():
+            load_networks(self.run / best_of(stage), networks)
+
+
+class Sums:
+    """Means of what was logged since the last line."""
+
+    def __init__(self) -> None:
+        self.speed = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._logs: list[dict[str, Tensor]] = []
+        self._clips, self._seconds, self._waited = 0, 0.0, 0.0
+
+    def add(self, log: dict[str, Tensor]) -> None:
+        self._logs.append(log)
+
+    def count(self, clips: int, seconds: float, waited: float) -> None:
+        self._clips += clips
+        self._seconds += seconds
+        self._waited += waited
+        self.speed = self._clips / self._seconds
+
+    def means(self) -> dict[str, float]:
+        """Means by name, and the speed; what was not a number is left out. Starts anew."""
+        line: dict[str, float] = {}
+        for name in self._logs[0]:
+            values = torch.stack([log[name] for log in self._logs if name in log])
+            values = values[values.isfinite()]
+            if len(values):
+                line[name] = round(float(values.mean()), 6)
+        line["samples_per_s"] = round(self.speed, 1)
+        line["loading_share"] = round(self._waited / self._seconds, 4)
+        self._reset()
+        return line
+
+
+def gather(x: Tensor) -> Tensor:
+    """Joins the processes' rows, with a gradient: each process then has the whole batch's loss, and
+    DistributedDataParallel's mean over processes is that loss's gradient."""
+    if _alone():
+        return x
+    return cast(Tensor, _Gather.apply(x))  # type: ignore[no-untyped-call]
+
+
+class _Gather(torch.autograd.Function):
+    """Backward, a row's gradient is the sum of what it is in each process."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        rows = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(rows, x.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        whole = gradients[0].clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(whole)
+        return whole.chunk(distributed.get_world_size())[distributed.get_rank()]
+
+
+@torch.no_grad()
+def share_statistics(networks: list[Network]) -> None:
+    """Gives batch norm's running statistics, which come from each process's own rows, their mean
+    over the processes: the networks stay the same in all."""
+    if _alone():
+        return
+    norms = [m for network in networks for m in network.modules() if isinstance(m, _BatchNorm)]
+    statistics = [cast(Tensor, s) for m in norms for s in (m.running_mean, m.running_var)]
+    means = torch.cat(statistics) / distributed.get_world_size()
+    distributed.all_reduce(means)
+    torch._foreach_copy_(statistics, means.split_with_sizes([len(s) for s in statistics]))
+
+
+def _alone() -> bool:
+    return not distributed.is_initialized() or distributed.get_world_size() == 1
+
+
+def _check_shares(recipe: Recipe, count: int) -> None:
+    for key in ("labelled_batch", "unlabelled_batch"):
+        if getattr(recipe, key) % count:
+            raise UserError(
+                f"{recipe.name}: {key} = {getattr(recipe, key)} can't be shared out evenly among "
+                f"{count} processes"
+            )
+    if recipe.batch < 2 * count:
+        raise UserError(f"{recipe.name}: a batch needs two clips or more for each process")
+
+
+def best_of(stage: str) -> str:
+    """Name of the file with a stage's best networks."""
+    return f"{stage}.safetensors"
+
+
+def load_networks(path: Path, networks: list[Network]) -> None:
+    """Loads a stage's best into networks of the same make."""
+    tensors, _ = load_checkpoint(path)
+    for k, network in enumerate(networks):
+        network.load_state_dict(_under(tensors, f"averages.{k}."))
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def stage_networks(recipe: Recipe, run: Path, stage: str | None = None) -> list[Network]:
+    """The networks that did best in a stage of a run, by default the last that has got that far, in
+    eval mode, on the CPU.
 
     Raises:
-        UserError: `run` holds another training, or none to resume; or the loss is not a number.
+        UserError: the run has not got far enough to have any.
     """
-    _prepare_run(recipe, run, resume)
-    torch.manual_seed(recipe.seed)
-    spec = NetworkSpec()
-    network = Network(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(network)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
-    )
-    start = 0
+    names = [stage] if stage else [s.name for s in reversed(stages(recipe))]
+    reached = [name for name in names if (run / best_of(name)).exists()]
+    if not reached:
+        raise UserError(f"{run}: no networks in it yet; go on training it with --resume")
+    count = 1 if reached[0] == "distill" else len(recipe.sounds)
+    networks = [Network(spec_of(recipe, k)) for k in range(count)]
+    load_networks(run / best_of(reached[0]), networks)
+    return [network.eval() for network in networks]
+
+
+def ensemble_of(networks: list[Network], combine: str) -> Ensemble:
+    """What is evaluated and exported: A, B, or both teachers' mean or product."""
+    if len(networks) == 1 or combine == "A":
+        return Ensemble(networks[:1]).eval()
+    if combine == "B":
+        return Ensemble(networks[1:]).eval()
+    return Ensemble(networks, "product" if combine == "product" else "mean").eval()
+
+
+def processes() -> PartialState:
+    """This process among those that train together, of which `torchrun` or `accelerate launch`
+    start several. The others wait for the first as long as it takes to pack clips."""
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
+
+
+def fit(recipe: Recipe, run: Path, material: Material, *, resume: bool = False) -> Ensemble:
+    """Trains in `run` (which `prepare_run` has made) and returns what did best on validation.
+
+    Raises:
+        UserError: the loss is not a number.
+    """
+    trainer = Trainer(recipe, run, material)
     if resume:
-        start = _load_checkpoint(run / "last.safetensors", network, average, optimizer)
-    pool = Pool(recipe.seed, recipe.pictures, recipe.voices, spec.picture_size, cast)
+        trainer.resume()
+    if trainer.accelerator.is_main_process:
+        cut_metrics(run / "metrics.jsonl", trainer.step)
+    console = Console(stderr=True)
+    total = stages(recipe)[-1].stop
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -113,115 +427,13 @@ def fit(recipe: Recipe, run: Path, *, cast: Cast = DRAWN, resume: bool = False) 
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    bar = Progress(*columns, console=console, disable=not console.is_terminal)
-    with bar as progress, (run / "metrics.jsonl").open("a") as metrics:
-        task = progress.add_task("fit", total=recipe.steps, completed=start, speed="")
-        total = 0.0
-        for step, batch in enumerate(
-            pool.batches(recipe.seed, start, recipe.steps, recipe.batch), start
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, recipe)
-            loss = _step(network, batch, step, recipe)
-            if not torch.isfinite(loss):
-                raise UserError(
-                    f"{run}: the loss is not a number at step {step}; "
-                    f"the last good checkpoint is {run / 'last.safetensors'}"
-                )
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            # Early on the weights move too fast for a long memory.
-            update_average(average, network, min(recipe.ema, (step + 1) / (step + 10)))
-            total += loss.item()
-            done = step + 1
-            speed = progress.tasks[task].speed
-            progress.update(
-                task, completed=done, speed=f"{(speed or 0) * recipe.batch:.0f} samples/s"
+    quiet = not (console.is_terminal and trainer.accelerator.is_main_process)
+    with Progress(*columns, console=console, disable=quiet) as bar:
+        task = bar.add_task("fit", total=total, completed=trainer.step, speed="")
+        trainer.train(
+            lambda stage, step, speed: bar.update(
+                task, description=stage.name, completed=step, speed=f"{speed:.0f} samples/s"
             )
-            if done % CHECKPOINT_STEPS == 0 or done == recipe.steps:
-                _save_checkpoint(run / "last.safetensors", done, network, average, optimizer)
-                line = {"step": done, "loss": round(total / CHECKPOINT_STEPS, 4)}
-                metrics.write(json.dumps(line) + "\n")
-                metrics.flush()
-                total = 0.0
-    average.eval()
-    return average
-
-
-def _step(network: Network, batch: Batch, step: int, recipe: Recipe) -> Tensor:
-    generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-    x = augment(pictures_to_input(torch.from_numpy(batch.pictures)), generator)
-    x = x.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
-        features = network.features(x)
-        # The spectrogram's range is far beyond what bfloat16 can tell apart.
-        with torch.autocast("cpu", enabled=False):
-            log_mel = network.spectrogram(torch.from_numpy(batch.samples))
-        embedding = unit(network.sound(log_mel).float())
-    logits = network.logits(features, embedding)
-    return loss_on(logits, torch.from_numpy(batch.target).clamp(0, 1), recipe)
-
-
-def _prepare_run(recipe: Recipe, run: Path, resume: bool) -> None:
-    settings = json.dumps(dataclasses.asdict(recipe), indent=2)
-    known = run / "recipe.json"
-    if resume:
-        if not (run / "last.safetensors").exists():
-            raise UserError(f"{run}: no checkpoint to resume; leave out --resume to start")
-        if known.read_text() != settings:
-            raise UserError(f"{run}: was trained with another recipe; name another run folder")
-        return
-    if known.exists():
-        raise UserError(f"{run}: holds a training already; --resume goes on with it")
-    run.mkdir(parents=True, exist_ok=True)
-    known.write_text(settings)
-    environment = {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-    }
-    (run / "environment.json").write_text(json.dumps(environment, indent=2))
-
-
-def _save_checkpoint(
-    path: Path,
-    step: int,
-    network: Network,
-    average: Network,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
-    beside = path.with_suffix(".part")
-    # safetensors would refuse what is not contiguous, and a copy must not alias the weights.
-    save_file(
-        {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()},
-        beside,
-        {"step": str(step)},
-    )
-    beside.replace(path)
-
-
-def _load_checkpoint(
-    path: Path, network: Network, average: Network, optimizer: torch.optim.Optimizer
-) -> int:
-    tensors = load_file(path)
-    state: dict[int, dict[str, Tensor]] = {}
-    weights: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}}
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "optimizer":
-            index, _, key = rest.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
-        else:
-            weights[kind][rest] = tensor
-    network.load_state_dict(weights["network"])
-    average.load_state_dict(weights["average"])
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return int(next(iter(state.values()))["step"].item())
+        )
+    trainer.accelerator.wait_for_everyone()
+    return ensemble_of(stage_networks(recipe, run), recipe.combine)

@@ -22,7 +22,7 @@ AUC_STEPS = np.array([0.05 * i for i in range(21)])
 
 
 def upsample(map_: Array, side: int = SIDE) -> Array:
-    """Bilinear, cell centres aligned: `[m, n]` to `[side, side]`."""
+    """Bilinear, cell centres aligned: `[..., m, n]` to `[..., side, side]`."""
 
     def weights(cells: int) -> Array:
         at = np.clip((np.arange(side) + 0.5) / side * cells - 0.5, 0, cells - 1)
@@ -32,7 +32,7 @@ def upsample(map_: Array, side: int = SIDE) -> Array:
         w[np.arange(side), np.minimum(low + 1, cells - 1)] += at - low
         return w
 
-    rows, columns = map_.shape
+    rows, columns = map_.shape[-2:]
     return weights(rows) @ map_ @ weights(columns).T
 
 
@@ -59,12 +59,12 @@ def binarise(map_: Array, rule: Rule, threshold: float) -> NDArray[np.bool_]:
     return (map_ - low) / max(high - low, 1e-12) >= 0.5
 
 
-def ciou(predicted: NDArray[np.bool_], truth: Array) -> float:
-    """Consensus intersection over union; 0 where the truth is empty."""
-    area = float(truth.sum())
-    if area == 0:
-        return 0.0
-    return float(truth[predicted].sum()) / (area + float((predicted & (truth == 0)).sum()))
+def ciou(predicted: NDArray[np.bool_], truth: Array) -> Any:
+    """Consensus intersection over union along the last two axes; 0 where the truth is empty."""
+    area = truth.sum((-2, -1))
+    hit = (truth * predicted).sum((-2, -1))
+    missed = (predicted & (truth == 0)).sum((-2, -1))
+    return np.where(area > 0, hit / np.maximum(area + missed, 1e-9), 0.0)
 
 
 def success(values: NDArray[np.float64], threshold: float = 0.5) -> float:

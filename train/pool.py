@@ -7,15 +7,12 @@ out of view. That is what makes a network listen.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl.demos.scenes import DRAWN, RATE, STRANGER, Cast, make_scene
+from avsl.demos.scenes import DRAWN, RATE, STRANGER, Cast, boxes, make_scene
 from avsl.demos.voices import noise
 
 MAX_THINGS = 4
@@ -23,42 +20,31 @@ CLIP = 2 * RATE
 """Samples kept of each voice; a window of it starts anywhere in its first half."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """`n` pictures with sound and truth."""
-
-    pictures: NDArray[np.uint8]  # [n, h, w, 3]
-    samples: NDArray[np.float32]  # [n, S]
-    target: NDArray[np.float32]  # [n, m, n], how much of each cell sounds
-
-
-def cell_cover(masks: NDArray[np.float32], cell: int) -> NDArray[np.float32]:
-    """Share of each `cell` x `cell` pixels that a mask covers: `[n, h, w]` to `[n, m, k]`."""
-    n, h, w = masks.shape
-    shares: NDArray[np.float32] = masks.reshape(n, h // cell, cell, w // cell, cell).mean((2, 4))
-    return shares
+def half_size(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture `[2 h, 2 w, 3]` averaged to `[h, w, 3]`, as the resizer does with a camera's."""
+    sums = picture[0::2].astype(np.uint16) + picture[1::2]
+    small: NDArray[np.uint16] = (sums[:, 0::2] + sums[:, 1::2] + 2) // 4
+    return small.astype(np.uint8)
 
 
 def render_still(
     seed: int, size: tuple[int, int], cast: Cast, index: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int16]]:
-    """Picture `[h, w, 3]`, cell cover times 255 `[4, m, n]` and families `[4]` (-1: no thing) of a
-    scene, rendered at twice the size and averaged, as the resizer does with a camera's picture."""
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int16]]:
+    """Picture `[h, w, 3]`, boxes `[4, 4]` and families `[4]` (-1: no thing) of a scene, rendered at
+    twice the size and averaged."""
     height, width = size
     scene = make_scene(seed, index, cast=cast)
     names = [family.name for family in cast.families]
     picture, masks = scene.render(0, 2 * height, 2 * width)
-    sums = picture[0::2].astype(np.uint16) + picture[1::2]
-    small = (sums[:, 0::2] + sums[:, 1::2] + 2) // 4
-    cover = np.zeros((MAX_THINGS, height // 8, width // 8), np.uint8)
-    cover[: len(masks)] = np.rint(cell_cover(masks, 16) * 255)
+    found = np.zeros((MAX_THINGS, 4), np.float32)
+    found[: len(masks)] = boxes(masks)
     families = np.full(MAX_THINGS, -1, np.int16)
     families[: len(scene.things)] = [names.index(thing.family) for thing in scene.things]
-    return small.astype(np.uint8), cover, families
+    return half_size(picture), found, families
 
 
 class Pool:
-    """Pictures and voices to mix batches from. About 90 kB a picture, 64 kB a voice."""
+    """Pictures and voices to mix clips from. About 80 kB a picture of 160 pixels, 64 kB a voice."""
 
     def __init__(
         self,
@@ -66,11 +52,12 @@ class Pool:
         pictures: int,
         voices: int,
         size: tuple[int, int],
+        window: int = RATE,
         cast: Cast = DRAWN,
         workers: int = 0,
     ) -> None:
         self.seed = seed
-        self.window = RATE
+        self.window = window
         self.cast = cast
         self.voices = voices
         # A cast is made of closures, which travel to other processes by fork alone.
@@ -81,34 +68,27 @@ class Pool:
         rng = np.random.default_rng((seed, 11))
         self.noises = np.stack([noise((seed, i), 0, CLIP, rng.random()) for i in range(64)])
         self.pictures = np.stack([still[0] for still in stills])
-        self.cover = np.stack([still[1] for still in stills])
+        self.boxes = np.stack([still[1] for still in stills])
         self.families = np.stack([still[2] for still in stills])
         self.clips = np.stack(clips).reshape(-1, voices, CLIP)
         """Voices as int16: a row for each family, the last two rows hold strangers."""
 
-    def batch(self, seed: int, step: int, n: int) -> Batch:
-        """Batch number `step`; the same for the same arguments, whatever was drawn before."""
-        rng = np.random.default_rng((self.seed, seed, step))
-        chosen = rng.integers(len(self.pictures), size=n)
-        samples = np.empty((n, self.window), np.float32)
-        m, k = self.cover.shape[2:]
-        target = np.zeros((n, m, k), np.float32)
-        for i, index in enumerate(chosen):
-            things = np.flatnonzero(self.families[index] >= 0)
-            samples[i], sounding = self._mix(rng, self.families[index], things)
-            for thing in sounding:
-                target[i] += self.cover[index, thing] / np.float32(255)
-        return Batch(self.pictures[chosen], samples, target)
+    def __len__(self) -> int:
+        return len(self.pictures)
 
-    def batches(self, seed: int, start: int, stop: int, n: int) -> Iterator[Batch]:
-        """Batches `start` to `stop`, each mixed while the one before is being used."""
-        with ThreadPoolExecutor(1) as ahead:
-            following = ahead.submit(self.batch, seed, start, n)
-            for step in range(start, stop):
-                batch = following.result()
-                if step + 1 < stop:
-                    following = ahead.submit(self.batch, seed, step + 1, n)
-                yield batch
+    def name(self, index: int) -> str:
+        return f"s{self.seed}_{index:06d}"
+
+    def clip(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+        """A picture with a sound that is mixed anew, and the boxes `[K, 4]` of what sounds."""
+        things = np.flatnonzero(self.families[index] >= 0)
+        samples, sounding = self._mix(rng, self.families[index], things)
+        found = np.full((2, 4), np.nan, np.float32)
+        seen = [i for i in sounding if self.boxes[index, i].any()]
+        found[: len(seen)] = self.boxes[index, seen]
+        return self.pictures[index], samples, found
 
     def _voice(self, rng: np.random.Generator, row: int) -> NDArray[np.float32]:
         clip = self.clips[row, rng.integers(self.voices)]
@@ -164,7 +144,7 @@ class Pool:
 _job: dict[str, Any] = {}
 
 
-def _render(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int16]]:
+def _render(index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int16]]:
     return render_still(_job["seed"], _job["size"], _job["cast"], index)
 
 

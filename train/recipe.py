@@ -1,40 +1,132 @@
-"""A training's settings: a TOML file becomes a frozen dataclass; unknown keys are refused."""
+"""A training's settings: a TOML file becomes a frozen dataclass; unknown keys are refused.
+
+`extends = "other.toml"`, relative to the file, takes another recipe's settings first.
+"""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from avsl.engines import UserError
+
+CHOICES = {
+    "picture": ("small", "resnet18"),
+    "sounds": ("log-mel", "wave", "vggish", "soundnet", "resnet18"),
+    "base": ("own", "ez-vsl"),
+    "accept": ("agreement", "not-empty", "confident", "all"),
+    "label": ("intersection", "own", "union", "none"),
+    "combine": ("mean", "product", "A", "B"),
+    "picture_at": ("end", "middle"),
+    "precision": ("bf16", "fp32"),
+}
+"""What a setting of words may say."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a supervised fit on scenes."""
+    """Everything that decides a training. Where DMT's paper is silent or was not at hand, the
+    comment says where the value comes from: [paper?] recalled, unconfirmed; [bench] our own."""
 
-    name: str = "scenes"
+    name: str = "dmt"
     seed: int = 1
+
+    data: str = ""
+    """Folder of clips (frames/ audio/ boxes.json); empty: scenes, drawn here."""
+    test: str = ""
+    """Folder of clips to be tested on: what is in it is never trained on, and the scores in the
+    model card are measured on it."""
+    picture_at: str = "end"
+    """Where in a clip's sound its picture was taken."""
     cutouts: str = ""
-    """Folder with a person's own cut-outs (see demos/cutouts.py); empty: the drawn families."""
-    pictures: int = 20_000
-    """Pictures rendered once; sounds are mixed anew for every step."""
+    """Scenes of a person's own cut-outs (see demos/cutouts.py); empty: the drawn families."""
     voices: int = 250
-    """Individual voices of each family."""
-    steps: int = 6_000
-    batch: int = 64
+    """Scenes: individual voices of each family; sounds are mixed anew for every step."""
+    labelled: int = 256
+    """|D_l|: clips whose boxes are used."""
+    unlabelled: int = 10_000
+    """|D_u|: clips without, or whose boxes are not looked at."""
+    validation: int = 200
+    """Labelled clips set aside: they choose the best checkpoint, the calibration and the
+    thresholds."""
+
+    size: int = 160
+    """Width and height of the network's picture, in pixels."""
+    seconds: float = 1.0
+    """Length of a window."""
+    picture: str = "small"
+    sounds: tuple[str, ...] = ("log-mel", "wave")
+    """Sound encoder of A and of B; one name trains a single pair. [paper?] VGGish and SoundNet."""
+    width: int = 16
+    embedding: int = 64
+    imagenet: bool = False
+    """Picture encoders (resnet18) begin with torchvision's ImageNet weights."""
+
+    warm_up_steps: int = 600
+    """Stage 1: both students on the labelled clips."""
+    steps: int = 2_000
+    """Stage 2: unbiased learning."""
+    distill: bool = False
+    """Stage 3: one network learns from the two teachers, and is what is exported."""
+    distill_steps: int = 800
+    labelled_batch: int = 8
+    unlabelled_batch: int = 24
     lr: float = 2e-3
     weight_decay: float = 0.01
-    warmup: int = 200
+    lr_warm_up: int = 50
+
+    base: str = "own"
+    """Method under DMT: how a map becomes a clip's similarity. `own`: log-sum-exp; `ez-vsl`: its
+    maximum (EZ-VSL, Mo & Morgado 2022)."""
+    temperature: float = 0.1
+    """tau of the contrastive term. EZ-VSL's 0.03 collapses from scratch [bench]."""
+    contrastive_weight: float = 0.5
+    """lambda_u. [paper?] 1"""
+    pixel_weight: float = 10.0
+    """Of the pixel-wise loss, on boxes and pseudo-labels alike."""
     positive_weight: float = 2.0
-    """Weight of sounding cells in the cross entropy; 2 puts the best threshold near 0.5."""
-    peak_weight: float = 0.1
-    """Weight of the term that draws the map's peak into the thing."""
-    ema: float = 0.998
-    """Decay of the averaged weights, which are the ones that are exported."""
+    """Of sounding cells in the cross entropy; 2 puts the best threshold near 0.5 [bench]."""
+    peak_weight: float = 0.01
+    """Of the term that draws the map's peak into the thing."""
+    pseudo_weight: float = 1.0
+    pseudo_ramp: int = 200
+    """Steps of stage 2 over which `pseudo_weight` grows from zero."""
+    silent: float = 0.05
+    """Share of clips whose sound is replaced by silence or noise, with nothing as the target."""
+    mismatched: float = 0.05
+    """Share of labelled clips that are given another clip's sound, with nothing as the target."""
+
+    delta: float = 0.6
+    """Maps are binarised here. [paper?]"""
+    tau: float = 0.5
+    """IoU of the teachers' masks from which a clip is accepted. [paper?] 0.7; [bench] 0.5"""
+    accept: str = "agreement"
+    """Noise filter. `agreement`: IoU >= tau; `not-empty`; `confident`: mean probability inside the
+    label >= `confidence`; `all`."""
+    confidence: float = 0.8
+    label: str = "intersection"
+    """Pseudo-label: IPL, the `own` teacher's mask, the `union`, or `none`: supervised only."""
+    ema: float = 0.995
+    """Decay of the teachers; 0 copies the students, 1 freezes the teachers. [paper?] 0.999"""
+    combine: str = "mean"
+    """Which of the teachers' maps is exported."""
+
+    precision: str = "bf16"
+    accumulate: int = 1
+    """Batches whose gradients are added up before the weights move."""
+    workers: int = 1
+    checkpoint_every: int = 200
+    validate_every: int = 200
     held_out: int = 1_000
-    """Scenes for validation and, with other seeds, for calibration."""
+    """Scenes for calibration and, with another seed, for the scores in the model card."""
+
+    @property
+    def batch(self) -> int:
+        """Clips a step."""
+        return self.labelled_batch + self.unlabelled_batch
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -43,26 +135,79 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     Raises:
         UserError: the file can't be read, or a key or the type of a value is not the recipe's.
     """
-    try:
-        settings = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not a TOML file ({error})") from None
+    settings = _read(path)
     for override in overrides or []:
         key, _, text = override.partition("=")
         try:
             settings[key.strip()] = tomllib.loads(f"x = {text}")["x"]
         except ValueError:
             settings[key.strip()] = text
+    return recipe_of(settings, str(path))
+
+
+def recipe_of(settings: dict[str, Any], where: str) -> Recipe:
+    """A recipe from plain settings; `where` names their source in an error."""
     known = {field.name: type(field.default) for field in fields(Recipe)}
+    checked: dict[str, Any] = {}
     for key, value in settings.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"; did you mean {near[0]}?" if near else f"; it knows {', '.join(known)}"
-            raise UserError(f"{path}: no such setting: {key}{hint}")
+            raise UserError(f"{where}: no such setting: {key}{hint}")
         if known[key] is float and type(value) is int:
-            settings[key] = float(value)
-        elif type(value) is not known[key]:
-            raise UserError(f"{path}: {key} must be {known[key].__name__}, not {value!r}")
-    return replace(Recipe(), **settings)
+            value = float(value)
+        if known[key] is tuple and type(value) is list:
+            value = tuple(value)
+        if type(value) is not known[key]:
+            kind = "a list of words" if known[key] is tuple else known[key].__name__
+            raise UserError(f"{where}: {key} must be {kind}, not {value!r}")
+        for word in value if isinstance(value, tuple) else (value,):
+            if key in CHOICES and word not in CHOICES[key]:
+                raise UserError(f"{where}: {key} must be one of {', '.join(CHOICES[key])}")
+        checked[key] = value
+    recipe = replace(Recipe(), **checked)
+    _check(recipe, where)
+    return recipe
+
+
+def _check(recipe: Recipe, where: str) -> None:
+    if not 1 <= len(recipe.sounds) <= 2:
+        raise UserError(f"{where}: sounds must name one encoder or two")
+    for key, low in (("labelled", 1), ("size", 32), ("labelled_batch", 1), ("unlabelled_batch", 0)):
+        if getattr(recipe, key) < low:
+            raise UserError(f"{where}: {key} must be at least {low}")
+    for key in ("checkpoint_every", "validate_every", "accumulate", "validation", "held_out"):
+        if getattr(recipe, key) < 1:
+            raise UserError(f"{where}: {key} must be at least 1")
+    if recipe.batch < 2:
+        raise UserError(f"{where}: a batch needs two clips or more")
+
+
+def _read(path: Path, depth: int = 0) -> dict[str, Any]:
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a TOML file ({error})") from None
+    parent = settings.pop("extends", None)
+    if parent is None:
+        return settings
+    if depth > 3 or not isinstance(parent, str):
+        raise UserError(f"{path}: extends must name a recipe, and not in a circle")
+    return _read(path.parent / parent, depth + 1) | settings
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The whole recipe as TOML."""
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in asdict(recipe).items())
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return str(value)

@@ -1,0 +1,186 @@
+"""Trainings that get killed. Each runs in a fork of this process, which has torch imported and no
+threads: it starts in no time. `test_resume.py` starts this with a folder and a seed."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load_file
+
+import avsl.train.fit as module
+from avsl.train.material import Material, PackSource, Part
+from avsl.train.pack import open_pack
+from avsl.train.recipe import Recipe
+from avsl.train.run import prepare_run
+
+RECIPE = Recipe(
+    size=32,
+    width=4,
+    embedding=8,
+    labelled=8,
+    unlabelled=16,
+    validation=12,
+    labelled_batch=4,
+    unlabelled_batch=4,
+    warm_up_steps=10,
+    steps=14,
+    distill=True,
+    distill_steps=6,
+    lr_warm_up=3,
+    pseudo_ramp=10,
+    delta=0.3,
+    tau=0.1,
+    silent=0.2,
+    accumulate=2,
+    workers=1,
+    precision="bf16",
+    checkpoint_every=3,
+    validate_every=4,
+)
+BEFORE, AFTER, HALF_A_LINE = "before", "after", "half a line"
+SPOTS = (
+    ("last", 3, BEFORE),  # there is no checkpoint yet
+    ("warm-up", 4, BEFORE),
+    ("warm-up", 4, AFTER),  # what is best is newer than the last checkpoint
+    ("metrics", 8, HALF_A_LINE),
+    ("last", 10, BEFORE),  # the stage ends
+    ("last", 10, AFTER),
+    ("unbiased", 12, AFTER),
+    ("last", 24, BEFORE),
+    ("last", 24, AFTER),
+    ("distill", 28, BEFORE),
+)
+"""Files, steps, and whether a process dies before or after such a file takes its place."""
+
+
+def material(folder: Path) -> Material:
+    pack = open_pack(folder)
+    source = PackSource(pack, round(RECIPE.seconds * pack.rate))
+    validation, few, many = np.split(np.arange(len(pack)), [12, 20])
+    return Material(Part(source, few), Part(source, many), pack, validation, (pack, validation))
+
+
+def start(run: Path, clips: Material, dies: tuple[str, int, str] | None = None) -> int:
+    """Begins a training or goes on with it, in a process and a process group of its own."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        os.setpgid(0, 0)
+        if dies:
+            die_at(*dies)
+        resume = (run / "recipe.toml").exists()
+        prepare_run(RECIPE, run, resume)
+        module.fit(RECIPE, run, clips, resume=resume)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    os._exit(status)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at(what: str, step: int, when: str) -> None:
+    save, append, replace = module.save_checkpoint, module.append_metrics, Path.replace
+
+    def replace_or_die(source: Path, target: Path) -> Path:
+        if target.stem == what:
+            die()
+        return replace(source, target)
+
+    def save_and_die(path: Path, tensors, state) -> None:
+        if (path.stem, state["step"]) != (what, step):
+            return save(path, tensors, state)
+        if when == BEFORE:
+            Path.replace = replace_or_die
+        save(path, tensors, state)
+        die()
+
+    def append_and_die(path: Path, line) -> None:
+        if (what, line["step"]) == ("metrics", step):
+            text = json.dumps(line)
+            with path.open("a") as file:
+                file.write(text[: len(text) // 2])
+            die()
+        append(path, line)
+
+    module.save_checkpoint, module.append_metrics = save_and_die, append_and_die
+
+
+def ended(child: int) -> bool:
+    """Waits for a process; False if it was killed."""
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return False
+    assert os.waitstatus_to_exitcode(status) == 0
+    return True
+
+
+def all_gone(groups: list[int], seconds: float) -> bool:
+    """Whether the process groups' last processes end by themselves."""
+    until = time.monotonic() + seconds
+    while groups and time.monotonic() < until:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return True
+        time.sleep(0.1)
+    return not groups
+
+
+def check_whole(run: Path) -> None:
+    for path in run.glob("*.safetensors"):
+        assert load_file(path)
+
+
+def main(folder: Path, seed: int, kills: int) -> None:
+    # Whoever loses its parent becomes ours, so that we see all of them end.
+    ctypes.CDLL(None).prctl(36, 1)
+    module.LOG_EVERY = 5
+    module.draw_curves = module.draw_examples = lambda *_: None
+    clips = material(folder / "pack")
+    groups = []
+
+    began = time.monotonic()
+    assert ended(start(folder / "whole", clips))
+    whole = time.monotonic() - began
+
+    for spot in SPOTS:
+        groups.append(start(folder / "spots", clips, spot))
+        assert not ended(groups[-1]), f"{spot} was not reached"
+        check_whole(folder / "spots")
+    assert ended(start(folder / "spots", clips))
+
+    rng = np.random.default_rng(seed)
+    runs = 0
+    left = kills
+    while left:
+        run = folder / f"timed-{runs}"
+        groups.append(start(run, clips))
+        time.sleep(whole * rng.uniform(0.05, 0.4))
+        os.kill(groups[-1], signal.SIGKILL)
+        if ended(groups[-1]):
+            runs += 1
+        else:
+            left -= 1
+            check_whole(run)
+    assert ended(start(folder / f"timed-{runs}", clips))
+    gone = all_gone(groups, 20)
+    print(json.dumps({"seconds": whole, "runs": runs + 1, "gone": gone}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
