@@ -4,6 +4,7 @@ threads: it starts in no time. `test_resume.py` starts this with a folder and a 
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+import torch._dynamo  # noqa: F401  the first optimizer imports it: here once, not in each fork
 from safetensors.torch import load_file
 
 import avsl.train.fit as module
@@ -28,8 +30,8 @@ RECIPE = Recipe(
     labelled=8,
     unlabelled=16,
     validation=12,
-    labelled_batch=4,
-    unlabelled_batch=4,
+    labelled_batch=2,
+    unlabelled_batch=2,
     warm_up_steps=10,
     steps=14,
     distill=True,
@@ -152,6 +154,8 @@ def main(folder: Path, seed: int, kills: int) -> None:
     module.LOG_EVERY = 5
     module.draw_curves = module.draw_examples = lambda *_: None
     clips = material(folder / "pack")
+    gc.collect()
+    gc.freeze()  # or each fork would go through, and so copy, all of torch
     groups = []
 
     began = time.monotonic()

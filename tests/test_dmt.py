@@ -1,4 +1,4 @@
-"""Dual Mean-Teacher: what teachers accept, what students learn from it, and which clips they see."""
+"""Dual Mean-Teacher: what teachers accept, what students learn from it, which clips they see."""
 
 from __future__ import annotations
 
@@ -125,7 +125,11 @@ def test_two_empty_masks_are_no_agreement() -> None:
 
 @pytest.mark.parametrize(
     ("a", "b", "iou"),
-    [("xxx.......", ".xxx......", 0.5), ("xxxxxxxxxx", "xxxxxxx...", 0.7), ("xxx...", "xx....", 2 / 3)],
+    [
+        ("xxx.......", ".xxx......", 0.5),
+        ("xxxxxxxxxx", "xxxxxxx...", 0.7),
+        ("xxx...", "xx....", 2 / 3),
+    ],
 )
 def test_an_iou_of_tau_is_accepted_and_less_is_not(a: str, b: str, iou: float) -> None:
     maps = [map_of(mask(a)), map_of(mask(b))]
@@ -168,12 +172,11 @@ def test_labels_are_what_the_recipe_says(label: str, targets: tuple[Tensor, Tens
         ("all", "intersection", [True] * 5),
     ],
 )
-def test_filters_accept_what_the_recipe_says(
-    accept: str, label: str, accepted: list[bool]
-) -> None:
+def test_filters_accept_what_the_recipe_says(accept: str, label: str, accepted: list[bool]) -> None:
     """Both find the same; different things; one finds none; both none; the same, half-heartedly."""
-    a, b = map_of(*map(mask, (LEFT, LEFT, LEFT, NOTHING, LEFT))), map_of(
-        *map(mask, (LEFT, RIGHT, NOTHING, NOTHING, LEFT))
+    a, b = (
+        map_of(*map(mask, (LEFT, LEFT, LEFT, NOTHING, LEFT))),
+        map_of(*map(mask, (LEFT, RIGHT, NOTHING, NOTHING, LEFT))),
     )
     a[4], b[4] = map_of(mask(LEFT), high=0.7)[0], map_of(mask(LEFT), high=0.7)[0]
     found = pseudo_labels([a, b], replace(RECIPE, accept=accept, label=label))
@@ -298,7 +301,7 @@ def test_labels_are_carried_into_the_strong_view(flips: tuple[float, float], lea
         else:
             step = Step([clips(1, 7)], many)
             loss, _ = distill_loss(Answers(logits), teachers, step, PIXELS_ALONE, gather)
-            losses[place] = float(loss)
+            losses[place] = loss.item()
     right, wrong = (LEFT, RIGHT) if same else (RIGHT, LEFT)
     assert losses[right] < 0.4 * losses[wrong]
 
@@ -518,7 +521,9 @@ def test_silent_and_mismatched_clips_have_no_boxes(material: Material) -> None:
 
 
 def test_scenes_for_learning_and_for_validation_are_apart(material: Material) -> None:
-    few, many = ({m.source.name(i) for i in m.ids} for m in (material.labelled, material.unlabelled))
+    few, many = (
+        {m.source.name(i) for i in m.ids} for m in (material.labelled, material.unlabelled)
+    )
     held = {material.validation.names[i] for i in material.validation_ids}
     assert (len(few), len(many), len(held)) == (8, 10, 4)
     assert not few & many
@@ -532,7 +537,9 @@ def test_clips_to_be_tested_on_are_left_out_and_counted(tmp_path: Path) -> None:
     recipe = replace(RECIPE, data=str(tmp_path / "data"), test=str(tmp_path / "test"))
     material = open_material(recipe, tmp_path / "run")
     assert material.leaks == 5
-    few, many = ({m.source.name(i) for i in m.ids} for m in (material.labelled, material.unlabelled))
+    few, many = (
+        {m.source.name(i) for i in m.ids} for m in (material.labelled, material.unlabelled)
+    )
     held = {material.validation.names[i] for i in material.validation_ids}
     pack, ids = material.test
     tested = {pack.names[i] for i in ids}

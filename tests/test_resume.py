@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the extra: pip install '.[train]'")
 
-from avsl.train.pack import pack_scenes  # noqa: E402
-from avsl.train.run import read_metrics  # noqa: E402
+from avsl.train.pack import pack_scenes
+from avsl.train.run import read_metrics
 
 TESTS = Path(__file__).parent
 SPEED = ("samples_per_s", "loading_share")

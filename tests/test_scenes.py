@@ -1,13 +1,13 @@
 """Drawn scenes: reproducible, true about themselves, and varied."""
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 
 from avsl.demos.clips import demo_scene
 from avsl.demos.looks import BENCH_FAMILIES, FAMILIES
-from avsl.demos.scenes import BENCH, DRAWN, KINDS, SIZES, Cast, Scene, boxes, make_scene
+from avsl.demos.scenes import BENCH, DRAWN, KINDS, SIZES, Scene, boxes, make_scene
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -120,17 +120,19 @@ def test_bench_twins_have_one_outline_and_two_textures(family: int) -> None:
 
 
 def test_bench_things_have_their_sizes_and_may_cover_each_other() -> None:
-    def covered(cast: Cast) -> float:
-        """Share of scenes in which a thing reaches well into another."""
-        pairs = [make_scene(4, i, cast=cast, count=2, aspect=1.0).things for i in range(200)]
-        gaps = [np.hypot(a.x - b.x, a.y - b.y) / (a.size + b.size) for a, b in pairs]
-        return float(np.mean(np.array(gaps) < 0.3))
-
-    sizes = [t.size for i in range(200) for t in make_scene(4, i, cast=BENCH, aspect=1.0).things]
+    scenes = [make_scene(4, i, cast=BENCH) for i in range(200)]
+    assert {scene.aspect for scene in scenes} == {1.0}
+    assert not any(scene.strangers for scene in scenes)
+    sizes = [thing.size for scene in scenes for thing in scene.things]
     assert 0.20 <= min(sizes) < 0.22
     assert 0.54 < max(sizes) <= 0.58
-    assert covered(BENCH) > 0.2
-    assert covered(DRAWN) < 0.02
+
+    def touch(scene: Scene) -> bool:
+        pairs = combinations(scene.things, 2)
+        return any(np.hypot(a.x - b.x, a.y - b.y) < 0.4 * (a.size + b.size) for a, b in pairs)
+
+    four = [scene for scene in scenes if len(scene.things) == 4]
+    assert np.mean([touch(scene) for scene in four]) > 0.2, "there is not room for four"
 
 
 def loudness(scene: Scene, start: float, stop: float) -> float:
