@@ -170,7 +170,7 @@ class LogMelEncoder(SoundEncoder):
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(x)  # [B, C, 8, frames / 8]
         # Average pooling with fixed windows: the adaptive kind does not export.
-        x = F.avg_pool2d(x, (2, 2))
+        x = F.avg_pool2d(x, (2, x.shape[3] // 4))[..., :4]
         return cast(Tensor, self.head(x.flatten(1)))
 
 

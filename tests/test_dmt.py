@@ -278,13 +278,15 @@ def test_a_rejected_clip_teaches_nothing() -> None:
     assert len(set(losses)) == 1
 
 
-def test_both_students_learn_the_one_label() -> None:
-    """Gradients pull up where the teachers agree, and down everywhere else."""
+@pytest.mark.parametrize("label", ["intersection", "own"])
+def test_students_learn_one_label_or_each_its_own_teacher_s(label: str) -> None:
+    """Gradients pull up where the label is, and down everywhere else."""
     a, b = mask("xxx.", *[NOTHING] * 3), mask(".xxx", *[NOTHING] * 3)
     answers = Answers(*torch.zeros(2, 2, 4, 4))
-    unbiased(answers, [Said(a), Said(b)], clips(1, flips=(0.9, 0.9)))
-    for x in answers.logits:
-        assert torch.equal(x.grad[1] < 0, a & b)
+    recipe = replace(PIXELS_ALONE, label=label)
+    unbiased(answers, [Said(a), Said(b)], clips(1, flips=(0.9, 0.9)), recipe)
+    for x, own in zip(answers.logits, (a, b), strict=True):
+        assert torch.equal(x.grad[1] < 0, own if label == "own" else a & b)
 
 
 @pytest.mark.parametrize("flips", [(0.1, 0.9), (0.9, 0.1), (0.1, 0.1), (0.9, 0.9)])
@@ -304,6 +306,26 @@ def test_labels_are_carried_into_the_strong_view(flips: tuple[float, float], lea
             losses[place] = loss.item()
     right, wrong = (LEFT, RIGHT) if same else (RIGHT, LEFT)
     assert losses[right] < 0.4 * losses[wrong]
+
+
+@pytest.mark.parametrize("learns", ["unbiased", "distill"])
+def test_what_only_the_strong_view_sees_teaches_nothing(learns: str) -> None:
+    """The weak view is cropped to the lower right, the strong one is whole."""
+    many = replace(clips(1, flips=(0.9, 0.9)), cells=(20, 20))
+    many.draws[:, :3] = 1.0
+    seen = torch.zeros(20, 20, dtype=torch.bool)
+    seen[2:, 2:] = True
+    teachers = [Said(torch.ones_like(seen))] * 2
+    step = Step([replace(clips(1, 7), cells=(20, 20))], many)
+    if learns == "unbiased":
+        answers = Answers(*torch.zeros(2, 2, 20, 20))
+        loss, _ = unbiased_loss(answers, teachers, step, 0, PIXELS_ALONE, gather)
+    else:
+        answers = Answers(torch.zeros(2, 20, 20))
+        loss, _ = distill_loss(answers, teachers, step, PIXELS_ALONE, gather)
+    loss.backward()
+    for x in answers.logits:
+        assert torch.equal(x.grad[1] != 0, seen)
 
 
 def test_silenced_clips_learn_an_empty_map_whatever_teachers_say() -> None:

@@ -145,7 +145,11 @@ def test_networks_learn_to_listen() -> None:
     assert losses[-1] < 0.3 * losses[0]
     ensemble = Ensemble(networks).eval()
     with torch.no_grad():
-        maps = [network(*batch[:2]).sigmoid().numpy() for network in [*networks, ensemble]]
+        alone = list(zip(batch[0].split(1), batch[1].split(1), strict=True))
+        maps = [
+            np.concatenate([network(*one).sigmoid() for one in alone])
+            for network in [*networks, ensemble]
+        ]
     for found in maps:
         hits = [in_box(*map_peak(found[i]), row[2]) for i, row in enumerate(rows) if row[2]]
         assert np.mean(hits) > 0.85

@@ -123,21 +123,24 @@ def fit(
     try:
         _fit(chosen, run, resume, skip_bad, f"avsl-train fit {recipe.name}")
     except KeyboardInterrupt:
-        goes_on = "; --resume goes on with it" if (run / "recipe.toml").exists() else ""
-        print(f"{run}: stopped{goes_on}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            begun = (run / "recipe.toml").exists()
+            how = "; the same command with --resume goes on" if begun else ""
+            print(f"{run}: stopped{how}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
 def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) -> None:
     """Of several processes the first makes what is on disk, and speaks."""
     from avsl.train.finish import finish, score_lines, table_lines
+    from avsl.train.fit import check_shares, processes
     from avsl.train.fit import fit as fit_networks
-    from avsl.train.fit import processes
     from avsl.train.material import open_material
     from avsl.train.run import prepare_run
 
     cast = _cast(chosen.cutouts)
     process = processes()
+    check_shares(chosen, process.num_processes)
     with process.main_process_first(), _bars() as progress:
         if process.is_main_process:
             prepare_run(chosen, run, resume)

@@ -94,7 +94,9 @@ def _scene_logits(
     with torch.no_grad():
         for i, still in enumerate(stills(CALIBRATION_SEED, count, resize, cast=cast)):
             picture = pictures_to_input(torch.from_numpy(still.picture)[None])
-            logits.append(ensemble(picture, torch.from_numpy(still.samples)[None]))
+            logits.append(
+                ensemble(picture, torch.from_numpy(still.samples[-ensemble.spec.window :])[None])
+            )
             for k, box in enumerate(still.truth):
                 boxes[i, k] = torch.tensor(box)
             outside.append(still.scene.kind == "outside")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate import Accelerator, PartialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, distributed
@@ -77,9 +77,7 @@ class Trainer:
             mixed_precision="bf16" if recipe.precision == "bf16" else "no",
             cpu=not torch.cuda.is_available(),
             gradient_accumulation_steps=recipe.accumulate,
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
-        _check_shares(recipe, self.accelerator.num_processes)
         self.device = self.accelerator.device
         self.students = [self._network(k) for k in range(len(recipe.sounds))]
         """What is trained in the present stage."""
@@ -103,7 +101,7 @@ class Trainer:
     def resume(self) -> None:
         """Takes up `last.safetensors`, if there is one."""
         path = self.run / LAST
-        if not path.exists():
+        if not path.exists():  # it was stopped before the first one
             return
         tensors, state = load_checkpoint(path)
         self.step = int(state["step"])
@@ -114,10 +112,11 @@ class Trainer:
                 network.load_state_dict(_under(tensors, f"{name}.{k}."))
         moments = {}
         for i, parameter in enumerate(self.model.parameters()):
-            moments[i] = _under(tensors, f"optimizer.{i}.")
-            for name, tensor in moments[i].items():
-                if tensor.dim():  # laid out in memory as it was, or sums may round otherwise
-                    moments[i][name] = torch.empty_like(parameter).copy_(tensor)
+            # Laid out in memory as the weights are, like those that were kept.
+            moments[i] = {
+                name: torch.empty_like(parameter).copy_(tensor) if tensor.dim() else tensor
+                for name, tensor in _under(tensors, f"optimizer.{i}.").items()
+            }
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
 
     def train(self, show: Callable[[Stage, int, float], None]) -> None:
@@ -348,7 +347,11 @@ def _alone() -> bool:
     return not distributed.is_initialized() or distributed.get_world_size() == 1
 
 
-def _check_shares(recipe: Recipe, count: int) -> None:
+def check_shares(recipe: Recipe, count: int) -> None:
+    """
+    Raises:
+        UserError: a batch can't be shared out evenly among `count` processes.
+    """
     for key in ("labelled_batch", "unlabelled_batch"):
         if getattr(recipe, key) % count:
             raise UserError(

@@ -20,7 +20,7 @@ from avsl.engines import UserError
 from avsl.engines.networks import NetworkSpec
 from avsl.train.clips import pack_clips
 from avsl.train.pack import Pack, open_pack, pack_scenes
-from avsl.train.pool import Pool
+from avsl.train.pool import Pool, leave_ctrl_c_to_the_parent
 from avsl.train.recipe import Recipe
 from avsl.train.views import (
     SOUND_DRAWS,
@@ -262,15 +262,23 @@ class Steps(Dataset[Step]):
                 hiss = np.cumsum(hiss - hiss.mean()).astype(np.float32)
                 hiss /= np.abs(hiss).max()
             return picture, np.clip(level * hiss, -1, 1), nothing, labelled, False, draws
-        if labelled and fate > 1 - recipe.mismatched:
-            other = source.clip(ids[(i + 1) % len(ids)], rng)[1]
-            return picture, other, nothing, True, False, draws
+        other = ids[(i + 1) % len(ids)]
+        if labelled and fate > 1 - recipe.mismatched and other != ids[i]:
+            return picture, source.clip(other, rng)[1], nothing, True, False, draws
         return picture, samples, boxes, known, sounds, draws
 
 
 def loader(steps: Steps, start: int, stop: int, workers: int) -> Iterable[Step]:
     """The batches of steps `start` to `stop`, in order, made ahead by `workers` processes."""
-    return DataLoader(steps, batch_size=None, sampler=range(start, stop), num_workers=workers)
+    return DataLoader(
+        steps,
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        # A cast is made of closures, which travel to other processes by fork alone.
+        multiprocessing_context="fork" if workers else None,
+        worker_init_fn=leave_ctrl_c_to_the_parent,
+    )
 
 
 def spec_of(recipe: Recipe, k: int) -> NetworkSpec:

@@ -16,7 +16,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -31,7 +30,7 @@ from numpy.typing import NDArray
 
 from avsl.demos.scenes import DRAWN, RATE, Box, Cast, boxes, make_scene, with_sound_of
 from avsl.engines import Samples, UserError
-from avsl.train.pool import half_size
+from avsl.train.pool import half_size, leave_ctrl_c_to_the_parent
 
 SCHEMA = 1
 At = Literal["end", "middle"]
@@ -311,7 +310,7 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterat
     """
     forks = "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if forks else None)
-    pool = ProcessPoolExecutor(os.cpu_count(), context, _leave_ctrl_c_to_the_parent)
+    pool = ProcessPoolExecutor(os.cpu_count(), context, leave_ctrl_c_to_the_parent)
     waiting = iter(items)
     try:
         while block := list(islice(waiting, BLOCK)):
@@ -320,7 +319,3 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterat
         raise UserError("a process that reads clips was killed; is there memory left?") from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _leave_ctrl_c_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -7,6 +7,7 @@ out of view. That is what makes a network listen.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ def half_size(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     sums = picture[0::2].astype(np.uint16) + picture[1::2]
     small: NDArray[np.uint16] = (sums[:, 0::2] + sums[:, 1::2] + 2) // 4
     return small.astype(np.uint8)
+
+
+def leave_ctrl_c_to_the_parent(worker: int = 0) -> None:
+    """What a process begins with that is ended by the one that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def render_still(
@@ -62,7 +68,8 @@ class Pool:
         self.voices = voices
         # A cast is made of closures, which travel to other processes by fork alone.
         _job.update(seed=seed, size=size, cast=cast, voices=voices)
-        with multiprocessing.get_context("fork").Pool(workers or None) as pool:
+        context = multiprocessing.get_context("fork")
+        with context.Pool(workers or None, leave_ctrl_c_to_the_parent) as pool:
             stills = pool.map(_render, range(pictures), chunksize=50)
             clips = pool.map(_clip, range((len(cast.families) + 2) * voices), chunksize=50)
         rng = np.random.default_rng((seed, 11))

@@ -24,6 +24,15 @@ CHOICES = {
     "precision": ("bf16", "fp32"),
 }
 """What a setting of words may say."""
+LEAST = {
+    **dict.fromkeys(("seed", "unlabelled", "unlabelled_batch", "workers", "lr_warm_up"), 0),
+    **dict.fromkeys(("warm_up_steps", "steps", "distill_steps"), 0),
+    **dict.fromkeys(("labelled", "labelled_batch", "validation", "held_out", "voices"), 1),
+    **dict.fromkeys(("checkpoint_every", "validate_every", "accumulate"), 1),
+    **dict.fromkeys(("width", "embedding"), 1),
+    "size": 32,
+}
+"""What a setting of counts must be at the least."""
 
 
 @dataclass(frozen=True)
@@ -173,14 +182,23 @@ def recipe_of(settings: dict[str, Any], where: str) -> Recipe:
 def _check(recipe: Recipe, where: str) -> None:
     if not 1 <= len(recipe.sounds) <= 2:
         raise UserError(f"{where}: sounds must name one encoder or two")
-    for key, low in (("labelled", 1), ("size", 32), ("labelled_batch", 1), ("unlabelled_batch", 0)):
+    for key, low in LEAST.items():
         if getattr(recipe, key) < low:
             raise UserError(f"{where}: {key} must be at least {low}")
-    for key in ("checkpoint_every", "validate_every", "accumulate", "validation", "held_out"):
-        if getattr(recipe, key) < 1:
-            raise UserError(f"{where}: {key} must be at least 1")
     if recipe.batch < 2:
         raise UserError(f"{where}: a batch needs two clips or more")
+    if recipe.unlabelled_batch and not recipe.unlabelled:
+        raise UserError(f"{where}: without unlabelled clips, unlabelled_batch must be 0")
+    if not recipe.warm_up_steps + recipe.steps + recipe.distill * recipe.distill_steps:
+        raise UserError(f"{where}: no stage has any steps")
+    stride = 16 if recipe.picture == "small" else 32
+    if recipe.size % stride:
+        raise UserError(f"{where}: size must be a multiple of {stride}")
+    small = set(recipe.sounds) <= {"log-mel", "wave"}
+    if recipe.seconds < (0.5 if small else 1.0):
+        raise UserError(f"{where}: seconds must be at least {0.5 if small else 1.0}")
+    if not recipe.data and recipe.seconds > 1:
+        raise UserError(f"{where}: seconds must be at most 1.0 for scenes")
 
 
 def _read(path: Path, depth: int = 0) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def prepare_run(recipe: Recipe, run: Path, resume: bool) -> None:
         if known.read_text("utf-8") != to_toml(recipe):
             raise UserError(f"{run}: was trained with another recipe; name another run folder")
         return
-    if known.exists():
+    # A recipe alone is what a start leaves that failed at its data.
+    if any((run / name).exists() for name in ("metrics.jsonl", LAST, "clips")):
         raise UserError(f"{run}: holds a training already; --resume goes on with it")
     try:
         run.mkdir(parents=True, exist_ok=True)
