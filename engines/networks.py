@@ -170,7 +170,8 @@ class LogMelEncoder(SoundEncoder):
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(x)  # [B, C, 8, frames / 8]
         # Average pooling with fixed windows: the adaptive kind does not export.
-        x = F.avg_pool2d(x, (2, x.shape[3] // 4))[..., :4]
+        k = x.shape[3] // 4
+        x = F.avg_pool2d(x[..., -4 * k :], (2, k))
         return cast(Tensor, self.head(x.flatten(1)))
 
 
@@ -193,7 +194,8 @@ class WaveEncoder(SoundEncoder):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(x[:, None])  # [B, C, S / 512]
-        x = F.avg_pool1d(x, x.shape[2] // 4)[..., :4]
+        k = x.shape[2] // 4
+        x = F.avg_pool1d(x[..., -4 * k :], k)
         return cast(Tensor, self.head(x.flatten(1)))
 
 

@@ -542,6 +542,12 @@ def test_silent_and_mismatched_clips_have_no_boxes(material: Material) -> None:
     assert torch.equal(mismatched.unlabelled.samples, plain.unlabelled.samples)
 
 
+def test_no_clip_is_mismatched_with_its_own_sound(material: Material) -> None:
+    one = replace(material, labelled=replace(material.labelled, ids=material.labelled.ids[:1]))
+    recipe = replace(RECIPE, silent=0.0, mismatched=1.0)
+    assert same(Steps(one, recipe, False)[0], Steps(one, replace(recipe, mismatched=0.0), False)[0])
+
+
 def test_scenes_for_learning_and_for_validation_are_apart(material: Material) -> None:
     few, many = (
         {m.source.name(i) for i in m.ids} for m in (material.labelled, material.unlabelled)

@@ -156,6 +156,19 @@ def test_networks_learn_to_listen() -> None:
         assert max(found[i].max() for i, row in enumerate(rows) if not row[2]) < 0.5
 
 
+@pytest.mark.parametrize("sound", ENCODERS)
+@pytest.mark.parametrize("seconds", [0.5, 0.9, 1.2, 3])
+def test_windows_may_have_any_length_and_their_end_counts(sound: str, seconds: float) -> None:
+    torch.manual_seed(0)
+    encoder = small(sound).eval().sound
+    heard = encoder.front(0.1 * torch.randn(4, round(seconds * 16_000))).requires_grad_()
+    embeddings = encoder(heard)
+    assert embeddings.shape == (4, 32)
+    embeddings.square().sum().backward()
+    pull = heard.grad.abs()
+    assert pull[..., -pull.shape[-1] // 8 :].mean() > 0.5 * pull.mean()
+
+
 SOUNDS = {
     "scene": make_scene(1, 1, kind="one").sound(-1, 1),
     "silence": np.zeros(16_000, np.float32),
@@ -504,6 +517,15 @@ def test_a_loss_that_is_not_a_number_ends_the_fit(
         ("sounds = []", [], "must name one encoder or two"),
         ("distill = 1", [], "distill must be bool"),
         ("size = 8", [], "size must be at least 32"),
+        ("size = 40", [], "size must be a multiple of 16"),
+        ("size = 48\npicture = 'resnet18'", [], "size must be a multiple of 32"),
+        ("seconds = 0.1", [], "seconds must be at least 0.5"),
+        ("seconds = 0.5\nsounds = ['vggish']", [], "seconds must be at least 1.0"),
+        ("seconds = 3", [], "at most 1.0 for scenes"),
+        ("seed = -1", [], "seed must be at least 0"),
+        ("voices = 0", [], "voices must be at least 1"),
+        ("unlabelled = 0", [], "without unlabelled clips, unlabelled_batch must be 0"),
+        ("warm_up_steps = 0\nsteps = 0", [], "no stage has any steps"),
         ("labelled_batch = 1\nunlabelled_batch = 0", [], "two clips or more"),
         ("extends = 'nowhere.toml'", [], "nowhere.toml: can't be read"),
         ("extends = 'recipe.toml'", [], "not in a circle"),

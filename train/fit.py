@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -174,8 +176,8 @@ class Trainer:
             self.step += 1
             now = time.perf_counter()
             sums.count(recipe.batch * micro, now - asked, began - asked)
-            show(stage, self.step, sums.speed)
             self._after_step(stage, step[-1], sums)
+            show(stage, self.step, sums.speed)
 
     def learn(self, stage: Stage, batches: list[Step], at: int) -> list[dict[str, Tensor]]:
         """Step `at` of a stage: the gradients of its batches, one move of the weights, and the
@@ -410,6 +412,33 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
 
 
+@contextmanager
+def ctrl_c_between_steps() -> Iterator[Callable[[], None]]:
+    """Ctrl-C is raised by what this gives, which is called after each step. Amid one it may strike
+    where Python loses it, or a batch that a worker hands over. A second Ctrl-C doesn't wait."""
+    asked = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored, as by nohup, or another's concern
+        yield check
+        return
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def fit(recipe: Recipe, run: Path, material: Material, *, resume: bool = False) -> Ensemble:
     """Trains in `run` (which `prepare_run` has made) and returns what did best on validation.
 
@@ -431,12 +460,17 @@ def fit(recipe: Recipe, run: Path, material: Material, *, resume: bool = False) 
         TimeRemainingColumn(),
     )
     quiet = not (console.is_terminal and trainer.accelerator.is_main_process)
-    with Progress(*columns, console=console, disable=quiet) as bar:
+    with (
+        ctrl_c_between_steps() as check,
+        Progress(*columns, console=console, disable=quiet) as bar,
+    ):
         task = bar.add_task("fit", total=total, completed=trainer.step, speed="")
-        trainer.train(
-            lambda stage, step, speed: bar.update(
-                task, description=stage.name, completed=step, speed=f"{speed:.0f} samples/s"
-            )
-        )
+
+        def show(stage: Stage, step: int, speed: float) -> None:
+            speed_text = f"{speed:.0f} samples/s"
+            bar.update(task, description=stage.name, completed=step, speed=speed_text)
+            check()
+
+        trainer.train(show)
     trainer.accelerator.wait_for_everyone()
     return ensemble_of(stage_networks(recipe, run), recipe.combine)
