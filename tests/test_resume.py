@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,9 @@ TESTS = Path(__file__).parent
 SPEED = ("samples_per_s", "loading_share")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's way with orphans")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks after orphans as Linux does")
+
+
 def test_kills_change_nothing(tmp_path: Path) -> None:
     """Ten kills at spots that matter and ten at drawn moments; workers and bf16 are on, and every
     stage and border is gone through."""
@@ -42,6 +46,39 @@ def test_kills_change_nothing(tmp_path: Path) -> None:
         assert sorted(path.name for path in run.glob("*.safetensors")) == kept
         for name in kept:
             assert (run / name).read_bytes() == (whole / name).read_bytes(), f"{run}: {name}"
+
+
+def test_a_killed_packing_leaves_no_process(tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+    code = "import sys, pathlib, avsl.train.pack as p; p.pack_scenes(pathlib.Path(sys.argv[1]), 1, "
+    command = [sys.executable, "-c", code + "9000, (96, 96))", folder]
+    process = subprocess.Popen(command, start_new_session=True)
+    rows = tmp_path / "pack.part" / "pictures.npy"
+    until = time.monotonic() + 60
+    while not (rows.exists() and rows.stat().st_size):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert len(running(process.pid)) > 1
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 20
+    while running(process.pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not running(process.pid)
+    assert not folder.exists()
+    assert len(pack_scenes(folder, 1, 3, (32, 32))) == 3
+
+
+def running(session: int) -> list[int]:
+    """A session's processes, without those that nobody has asked how they ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, of = path.read_text().rpartition(")")[2].split()[:4]
+            if state != "Z" and int(of) == session:
+                found.append(int(path.parent.name))
+    return found
 
 
 def lines(run: Path) -> list[dict[str, object]]:

@@ -467,8 +467,8 @@ def fit(recipe: Recipe, run: Path, material: Material, *, resume: bool = False) 
         task = bar.add_task("fit", total=total, completed=trainer.step, speed="")
 
         def show(stage: Stage, step: int, speed: float) -> None:
-            speed_text = f"{speed:.0f} samples/s"
-            bar.update(task, description=stage.name, completed=step, speed=speed_text)
+            said = f"{speed:.0f} samples/s"
+            bar.update(task, description=stage.name, completed=step, speed=said)
             check()
 
         trainer.train(show)

@@ -20,7 +20,7 @@ from avsl.engines import UserError
 from avsl.engines.networks import NetworkSpec
 from avsl.train.clips import pack_clips
 from avsl.train.pack import Pack, open_pack, pack_scenes
-from avsl.train.pool import Pool, leave_ctrl_c_to_the_parent
+from avsl.train.pool import Pool, live_with_parent
 from avsl.train.recipe import Recipe
 from avsl.train.views import (
     SOUND_DRAWS,
@@ -277,7 +277,7 @@ def loader(steps: Steps, start: int, stop: int, workers: int) -> Iterable[Step]:
         num_workers=workers,
         # A cast is made of closures, which travel to other processes by fork alone.
         multiprocessing_context="fork" if workers else None,
-        worker_init_fn=leave_ctrl_c_to_the_parent,
+        worker_init_fn=live_with_parent,
     )
 
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from avsl.demos.scenes import DRAWN, RATE, Box, Cast, boxes, make_scene, with_sound_of
 from avsl.engines import Samples, UserError
-from avsl.train.pool import half_size, leave_ctrl_c_to_the_parent
+from avsl.train.pool import half_size, live_with_parent
 
 SCHEMA = 1
 At = Literal["end", "middle"]
@@ -310,7 +310,7 @@ def in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterat
     """
     forks = "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if forks else None)
-    pool = ProcessPoolExecutor(os.cpu_count(), context, leave_ctrl_c_to_the_parent)
+    pool = ProcessPoolExecutor(os.cpu_count(), context, live_with_parent)
     waiting = iter(items)
     try:
         while block := list(islice(waiting, BLOCK)):

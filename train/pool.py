@@ -6,8 +6,11 @@ out of view. That is what makes a network listen.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
+import os
 import signal
+import threading
 from typing import Any
 
 import numpy as np
@@ -28,9 +31,21 @@ def half_size(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return small.astype(np.uint8)
 
 
-def leave_ctrl_c_to_the_parent(worker: int = 0) -> None:
-    """What a process begins with that is ended by the one that started it."""
+def live_with_parent(worker: int = 0) -> None:
+    """What a worker process begins with: it leaves Ctrl-C to its parent, and ends with it even if
+    that is killed, where it would wait for work for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What came along with the fork is the parent's to free: a resizer of PyAV's that is collected
+    # here would wait for ever for threads that did not come along.
+    gc.freeze()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def render_still(
@@ -69,7 +84,7 @@ class Pool:
         # A cast is made of closures, which travel to other processes by fork alone.
         _job.update(seed=seed, size=size, cast=cast, voices=voices)
         context = multiprocessing.get_context("fork")
-        with context.Pool(workers or None, leave_ctrl_c_to_the_parent) as pool:
+        with context.Pool(workers or None, live_with_parent) as pool:
             stills = pool.map(_render, range(pictures), chunksize=50)
             clips = pool.map(_clip, range((len(cast.families) + 2) * voices), chunksize=50)
         rng = np.random.default_rng((seed, 11))
