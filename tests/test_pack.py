@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import struct
+import subprocess
+import sys
 import wave
 import zlib
 from collections.abc import Callable
@@ -356,3 +358,21 @@ def test_a_folder_without_clips(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"audio: holds no \.wav"):
         pack_clips(tmp_path / "c", tmp_path / "p", SIZE, seconds=1.5)
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_workers_free_nothing_of_their_parents() -> None:
+    """swscale's threads don't survive a fork: a worker that frees a resizer waits for them."""
+    script = """
+import gc
+import av
+from avsl.engines import Resizer
+from avsl.train.pack import in_parallel
+resize = Resizer((64, 64))
+resize(av.VideoFrame(1280, 720, "yuv420p"))
+circle = [resize]
+circle.append(circle)
+gc.disable()
+del resize, circle
+list(in_parallel(gc.collect, [2, 2, 2, 2]))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
