@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from avsl.demos.movers import MovingScene, make_moving_scene
 from avsl.demos.scenes import DRAWN, Scene, Thing, Turn, make_scene
 
 DEMO_SECONDS = 10.0
@@ -53,8 +54,13 @@ def demo_scene(seed: int = 7) -> Scene:
     )
 
 
+def moving_demo_scene() -> MovingScene:
+    """Two things that move, of which one sounds, then the other."""
+    return make_moving_scene(7, 14)
+
+
 def write_clip(
-    scene: Scene,
+    scene: Scene | MovingScene,
     path: Path,
     seconds: float,
     *,

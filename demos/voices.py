@@ -18,7 +18,7 @@ Voice = Callable[[Wave], Wave]
 """Sound pressure at each time in seconds, about 1 at its loudest."""
 
 
-def _harmonic(rng: np.random.Generator, pitch: float) -> Voice:
+def harmonic(rng: np.random.Generator, pitch: float) -> Voice:
     """A tone with overtones and vibrato: a flute, a string, a reed."""
     f0 = pitch * 2 ** rng.normal(0, 0.05)
     count = int(min(10, 7500 / f0))
@@ -93,8 +93,28 @@ def _pulses(rng: np.random.Generator, rate_and_ring: tuple[float, float]) -> Voi
     return voice
 
 
+def since_stroke(times: Wave, t: Wave) -> tuple[Wave, Wave]:
+    """For each moment of `t` the number of the stroke before it, and the time since."""
+    last = np.maximum(np.searchsorted(times, t) - 1, 0)
+    return last, np.maximum(t - times[last], 0)
+
+
+def strokes(rng: np.random.Generator, times: NDArray[Any]) -> Voice:
+    """Strokes at given times, each a little different: a drum, hands, a keyboard."""
+    ring, colour = 10 ** rng.uniform(2.3, 3.4), rng.uniform(1.4, 1.7)
+    decay = rng.uniform(15, 40)
+    gains = rng.uniform(0.5, 1, len(times))
+
+    def voice(t: Wave) -> Wave:
+        last, since = since_stroke(times, t)
+        strike = np.sin(2 * np.pi * ring * since) + 0.5 * np.sin(2 * np.pi * ring * colour * since)
+        return gains[last] * np.exp(-decay * since) * np.minimum(since * 2000, 1) * strike
+
+    return voice
+
+
 _KINDS: tuple[Callable[[np.random.Generator], Voice], ...] = (
-    *(lambda rng, f=f: _harmonic(rng, f) for f in (165.0, 330.0, 660.0, 1320.0)),
+    *(lambda rng, f=f: harmonic(rng, f) for f in (165.0, 330.0, 660.0, 1320.0)),
     *(lambda rng, f=f: _hiss(rng, f) for f in (350.0, 900.0, 2200.0, 5000.0)),
     *(lambda rng, s=s: _sweep(rng, s) for s in (0.0, 1.0, 2.0, 3.0)),
     *(
@@ -116,7 +136,7 @@ def stranger_voice(rng: np.random.Generator) -> Voice:
     if kind == 0:  # a chord, detuned from every family's pitch
         root = 110 * 2 ** rng.uniform(0, 2)
         parts = [
-            _harmonic(rng, root * r) for r in rng.choice([1, 1.19, 1.26, 1.5, 1.68, 2.24], 3, False)
+            harmonic(rng, root * r) for r in rng.choice([1, 1.19, 1.26, 1.5, 1.68, 2.24], 3, False)
         ]
     elif kind == 1:  # syllables: a buzz whose formants move
         return _babble(rng)

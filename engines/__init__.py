@@ -10,16 +10,18 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from avsl.engines.bundle import DEFAULT, Bundle, Thresholds, load_bundle
-    from avsl.engines.engine import Engine, Localizer, open_engine
+    from avsl.engines.bundle import DEFAULT, Bundle, EngineSpec, Thresholds, load_bundle
+    from avsl.engines.choose import choose_engine
+    from avsl.engines.engine import Engine, Localizer, NetworkEngine, open_engine
     from avsl.engines.errors import UserError
     from avsl.engines.localization import Localization, State, describe, level_db
     from avsl.engines.pictures import Picture, Resizer
     from avsl.engines.windows import Samples, SoundTimeline, WindowSpec
 
 _HOMES = {
-    "bundle": ("DEFAULT", "Bundle", "Thresholds", "load_bundle"),
-    "engine": ("Engine", "Localizer", "open_engine"),
+    "bundle": ("DEFAULT", "Bundle", "EngineSpec", "Thresholds", "load_bundle"),
+    "choose": ("choose_engine",),
+    "engine": ("Engine", "Localizer", "NetworkEngine", "open_engine"),
     "errors": ("UserError",),
     "localization": ("Localization", "State", "describe", "level_db"),
     "pictures": ("Picture", "Resizer"),
@@ -30,8 +32,10 @@ __all__ = [
     "DEFAULT",
     "Bundle",
     "Engine",
+    "EngineSpec",
     "Localization",
     "Localizer",
+    "NetworkEngine",
     "Picture",
     "Resizer",
     "Samples",
@@ -40,6 +44,7 @@ __all__ = [
     "Thresholds",
     "UserError",
     "WindowSpec",
+    "choose_engine",
     "describe",
     "level_db",
     "load_bundle",

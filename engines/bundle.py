@@ -38,18 +38,24 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A bundle on disk, its `model.json` read and its graphs checked against their hashes."""
+class EngineSpec:
+    """What those who feed an engine, draw its maps or write them down must know of it."""
 
-    folder: Path
     name: str
     version: str
     window: WindowSpec
     picture_size: tuple[int, int]
-    """Height and width of the network's picture; every picture is stretched to it."""
+    """Height and width of the engine's picture; every picture is stretched to it."""
     map_size: tuple[int, int]
-    embedding_size: int
     thresholds: Thresholds
+
+
+@dataclass(frozen=True)
+class Bundle(EngineSpec):
+    """A bundle on disk, its `model.json` read and its graphs checked against their hashes."""
+
+    folder: Path
+    embedding_size: int
     meta: dict[str, Any]
     """All of `model.json`: how and on what it was trained, calibration, measured scores."""
 

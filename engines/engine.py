@@ -3,39 +3,70 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
 
-from avsl.engines.bundle import DEFAULT, Bundle, load_bundle
+from avsl.engines.bundle import DEFAULT, Bundle, EngineSpec, load_bundle
 from avsl.engines.errors import UserError
-from avsl.engines.localization import Gate, Localization, Map, describe, level_db
+from avsl.engines.localization import (
+    Evidence,
+    Gate,
+    Localization,
+    Map,
+    Peak,
+    describe,
+    level_db,
+)
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import Samples, SoundTimeline
 
 Embedding = Samples
 
 
-class Engine(Protocol):
-    """What every backend offers. Calls are not thread-safe; use one engine per thread."""
+class Maps(Protocol):
+    """What an engine makes of one stream, with whatever it must remember of it."""
 
-    bundle: Bundle
+    def watch(self, time: float, picture: Picture, sound: SoundTimeline) -> None:
+        """Takes in the picture of `time` (RGB `[h, w, 3]` uint8 of the engine's size) and the sound
+        before it. Called for each picture in order, also while there is no sound."""
+
+    def map(self) -> Map:
+        """Map `[m, n]` of the probability that the sound comes from here, of the moment that was
+        watched last. Called only where there is sound."""
+
+    def evidence(self, peak: Peak) -> Evidence:
+        """What carried a peak of that map most."""
+
+
+class Engine(Protocol):
+    """What every engine offers. Calls are not thread-safe; use one engine per thread."""
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    def maps(self) -> Maps:
+        """For one stream, with no memory yet."""
+
+
+class NetworkEngine(Engine, Protocol):
+    """What every backend that runs a bundle offers besides: it has no memory."""
 
     def embed(self, samples: Samples) -> Embedding:
         """Encodes one window of sound, float32 `[S]` in [-1, 1], to float32 `[E]`."""
 
     def localize(self, picture: Picture, embedding: Embedding) -> Map:
-        """Map `[m, n]` of the probability that the sound comes from here, for an RGB picture
-        `[h, w, 3]` uint8 of the bundle's size."""
+        """Map `[m, n]` of an RGB picture `[h, w, 3]` uint8 of the bundle's size."""
 
 
 class OnnxRuntimeEngine:
     """A bundle in ONNX Runtime on the CPU."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+        self.spec = self.bundle = bundle
         options = ort.SessionOptions()
         # One core stays free for decoding and encoding, which run beside the networks; more than
         # four have nothing to do in networks of this size.
@@ -46,6 +77,9 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         self._sound = self._open(bundle.sound_graph, options)
         self._picture = self._open(bundle.picture_graph, options)
+
+    def maps(self) -> NetworkMaps:
+        return NetworkMaps(self)
 
     @staticmethod
     def _open(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
@@ -65,47 +99,64 @@ class OnnxRuntimeEngine:
         return out
 
 
-def open_engine(bundle: Bundle | Path | str = DEFAULT) -> Engine:
+def open_engine(which: Bundle | Path | str = DEFAULT) -> NetworkEngine:
     """Opens a bundle (by default the one that ships) with the best backend of this machine.
 
     Raises:
         UserError: the folder is not a whole, unchanged bundle, or can't be run here.
     """
-    if not isinstance(bundle, Bundle):
-        bundle = load_bundle(bundle)
-    return OnnxRuntimeEngine(bundle)
+    return OnnxRuntimeEngine(which if isinstance(which, Bundle) else load_bundle(which))
+
+
+class NetworkMaps:
+    """The maps of a network, of which sound is embedded once per hop."""
+
+    def __init__(self, engine: NetworkEngine) -> None:
+        self._engine = engine
+        self._window = engine.spec.window
+        self._embedded: tuple[int, Embedding] | None = None
+        self._now: tuple[float, Picture, SoundTimeline] | None = None
+
+    def watch(self, time: float, picture: Picture, sound: SoundTimeline) -> None:
+        self._now = time, picture, sound
+
+    def map(self) -> Map:
+        assert self._now, "watch comes first"
+        time, picture, sound = self._now
+        end = self._window.end(time)
+        if self._embedded is None or self._embedded[0] != end:
+            self._embedded = end, self._engine.embed(sound.read(end, self._window.length))
+        return self._engine.localize(picture, self._embedded[1])
+
+    def evidence(self, peak: Peak) -> Evidence:
+        return "network"
 
 
 class Localizer:
     """Turns the pictures of one stream and the sound before them into localizations.
 
-    Sound is embedded once per hop, and the gate hears every hop in order, also those that no
-    picture was paired with: what comes out depends on the sound and the pictures alone, not on how
-    many of them a slow machine skipped.
+    The gate hears every hop in order, also those that no picture was paired with: of a network,
+    what comes out depends on the sound and the pictures alone, not on how many of them a slow
+    machine skipped.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self._window = engine.bundle.window
-        self._thresholds = engine.bundle.thresholds
+        self._maps = engine.maps()
+        self._window = engine.spec.window
+        self._thresholds = engine.spec.thresholds
         self._gate = Gate(self._thresholds, self._window.hop / self._window.rate)
         self._hop: int | None = None  # the newest hop that the gate has heard
         self._open = False
         self._level = level_db(np.zeros(0, np.float32))
-        self._embedded: tuple[int, Embedding] | None = None
-        self._dark = np.zeros(engine.bundle.map_size, np.float32)
+        self._dark = np.zeros(engine.spec.map_size, np.float32)
 
     def __call__(self, time: float, picture: Picture, sound: SoundTimeline) -> Localization:
         """Localizes the picture taken at `time` (seconds on the clock of `sound`)."""
-        hop = self._window.hop_index(time)
-        self._listen(hop, sound)
-        if not self._open:
-            return describe(time, self._dark, self._level, True, self._thresholds)
-        if self._embedded is None or self._embedded[0] != hop:
-            samples = sound.read(hop * self._window.hop, self._window.length)
-            self._embedded = hop, self.engine.embed(samples)
-        map_ = self.engine.localize(picture, self._embedded[1])
-        return describe(time, map_, self._level, False, self._thresholds)
+        self._listen(self._window.hop_index(time), sound)
+        self._maps.watch(time, picture, sound)
+        map_ = self._maps.map() if self._open else self._dark
+        found = describe(time, map_, self._level, not self._open, self._thresholds)
+        return replace(found, evidence=tuple(map(self._maps.evidence, found.peaks)))
 
     def _listen(self, hop: int, sound: SoundTimeline) -> None:
         size = self._window.hop

@@ -14,6 +14,8 @@ Map = NDArray[np.float32]
 State = Literal["silent", "unseen", "unsure", "sounding"]
 Peak = tuple[float, float, float]
 Box = tuple[float, float, float, float, float]
+Evidence = Literal["network", "motion"]
+"""What an engine goes by: that it knows thing and sound, or that the thing moves with it."""
 
 FLOOR_DB = -120.0
 """What digital silence is called, so that levels stay finite numbers."""
@@ -38,6 +40,8 @@ class Localization:
     """(x, y, p), strongest first."""
     boxes: tuple[Box, ...]
     """(x0, y0, x1, y1, p) around each region that glows, strongest first."""
+    evidence: tuple[Evidence, ...] = ()
+    """What carried each of the peaks most."""
 
 
 def level_db(samples: NDArray[np.float32]) -> float:

@@ -66,16 +66,16 @@ def annotate(
         raise UserError(f"{events}: is the name of OUT, too; --events needs a file of its own")
     if target.exists() and not overwrite:
         raise UserError(f"{target}: exists already; --overwrite replaces it")
-    window = engine.bundle.window
+    window = engine.spec.window
     began = time.monotonic()
     video = open_video(source)
     sound = Sound(source, window.rate, 4 * window.length / window.rate)
     writer = lines = None
     try:
         writer = VideoWriter(target, video)
-        lines = EventWriter(events, engine.bundle, source.name, overwrite) if events else None
-        resize, localize = Resizer(engine.bundle.picture_size), Localizer(engine)
-        overlay = Overlay(engine.bundle.thresholds)
+        lines = EventWriter(events, engine.spec, source.name, overwrite) if events else None
+        resize, localize = Resizer(engine.spec.picture_size), Localizer(engine)
+        overlay = Overlay(engine.spec.thresholds)
         total, count, end = video.seconds, 0, 0.0
         start: float | None = None
         for frame in video.frames():

@@ -59,13 +59,14 @@ def staged(source: Path, target: Path, engine: Any) -> tuple[int, dict[str, floa
     from avsl.realtime.media_out import VideoWriter
     from avsl.realtime.overlay import Overlay
 
-    window, thresholds = engine.bundle.window, engine.bundle.thresholds
+    window, thresholds = engine.spec.window, engine.spec.thresholds
     stages, count = Stages(), 0
-    resize, overlay = Resizer(engine.bundle.picture_size), Overlay(thresholds)
+    resize, overlay = Resizer(engine.spec.picture_size), Overlay(thresholds)
     video, sound = open_video(source), Sound(source, window.rate, 4.0)
     writer = VideoWriter(target, video)
     frames = video.frames()
     hop, embedding = None, None
+    maps = None if hasattr(engine, "embed") else engine.maps()
     while True:
         with stages("decode"):
             frame = next(frames, None)
@@ -74,13 +75,18 @@ def staged(source: Path, target: Path, engine: Any) -> tuple[int, dict[str, floa
         with stages("hear"):
             timeline = sound.listen(frame.time)
             samples = timeline.read(window.end(frame.time), window.length)
-        with stages("sound network"):
-            if hop != window.end(frame.time):
-                hop, embedding = window.end(frame.time), engine.embed(samples)
         with stages("resize"):
             picture = resize(frame.picture)
-        with stages("picture network"):
-            map_ = engine.localize(picture, embedding)
+        if maps:
+            with stages("motion"):
+                maps.watch(frame.time, picture, timeline)
+                map_ = maps.map()
+        else:
+            with stages("sound network"):
+                if hop != window.end(frame.time):
+                    hop, embedding = window.end(frame.time), engine.embed(samples)
+            with stages("picture network"):
+                map_ = engine.localize(picture, embedding)
         with stages("draw"):
             localization = describe(frame.time, map_, level_db(samples[-800:]), False, thresholds)
             frame.picture.make_writable()
@@ -101,13 +107,13 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def benchmark_files(seconds: float, rounds: int, engine_folder: Path | None) -> dict[str, Any]:
+def benchmark_files(seconds: float, rounds: int, engine_name: str | None) -> dict[str, Any]:
     """Times annotating against its floor at 1280x720, and its stages."""
     from avsl.demos.clips import demo_scene, write_clip
-    from avsl.engines import DEFAULT, open_engine
+    from avsl.engines import choose_engine
     from avsl.realtime.annotate import annotate
 
-    engine = open_engine(engine_folder or DEFAULT)
+    engine = choose_engine(engine_name)
     with tempfile.TemporaryDirectory() as folder:
         film, out = Path(folder) / "film.mp4", Path(folder) / "out.mp4"
         write_clip(demo_scene(), film, seconds, size=(720, 1280))
@@ -121,7 +127,7 @@ def benchmark_files(seconds: float, rounds: int, engine_folder: Path | None) -> 
     ratios = [floor / own for floor, own in zip(floors, ours, strict=True)]
     return {
         "cpu": cpu(),
-        "engine": f"{engine.bundle.name} {engine.bundle.version}",
+        "engine": f"{engine.spec.name} {engine.spec.version}",
         "picture": "1280x720",
         "frames": frames,
         "decode_encode_fps": round(frames / statistics.median(floors), 1),
@@ -158,7 +164,7 @@ def report(result: dict[str, Any]) -> str:
 def command(
     seconds: Annotated[float, typer.Option(min=1, help="Length of film or session.")] = 8.0,
     rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 3,
-    engine: Annotated[Path | None, typer.Option(help="Engine folder.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Engine folder, motion, or both.")] = None,
     live: Annotated[
         bool, typer.Option("--live", help="The live loop instead, on fake devices.")
     ] = False,

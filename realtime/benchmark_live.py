@@ -26,7 +26,7 @@ RIG = Path(__file__).resolve().parents[1] / "tests" / "devices"
 
 
 def benchmark_live(
-    seconds: float = 30.0, engine: Path | None = None, sizes: tuple[tuple[int, int], ...] = SIZES
+    seconds: float = 30.0, engine: str | None = None, sizes: tuple[tuple[int, int], ...] = SIZES
 ) -> list[dict[str, Any]]:
     """Runs a session of so many seconds at each size and returns its figures.
 
@@ -82,9 +82,9 @@ def _scene() -> tuple[Any, Any]:
 
 
 def _session(
-    rig: Any, env: dict[str, str], size: tuple[int, int], seconds: float, engine: Path | None
+    rig: Any, env: dict[str, str], size: tuple[int, int], seconds: float, engine: str | None
 ) -> dict[str, Any]:
-    options = {"size": size, "duration": seconds} | ({"engine": str(engine)} if engine else {})
+    options = {"size": size, "duration": seconds} | ({"engine": engine} if engine else {})
     command = [sys.executable, "-m", "avsl.realtime.benchmark_live", json.dumps(options)]
     memory: list[tuple[float, float]] = []
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -115,12 +115,8 @@ def _measured(options: dict[str, Any]) -> dict[str, Any]:
     """Runs one session here and returns its figures."""
     from avsl.realtime.live import LiveOptions, run_live  # before anything that imports av
 
-    # isort: split
-    from avsl.engines import DEFAULT
-
     size = tuple(options.pop("size"))
-    engine = Path(options.pop("engine", DEFAULT))
-    done = run_live(LiveOptions(size=size, engine=engine, **options))
+    done = run_live(LiveOptions(size=size, **options))
     ages = np.array(done.ages_ms)[round(30 * WARM_UP_S) :]
     return {
         "size": "{}x{}".format(*size),

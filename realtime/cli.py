@@ -50,7 +50,10 @@ def live(
         typer.Option("-o", "--out", help="Where to: a video file, or a folder for several."),
     ] = None,
     engine: Annotated[
-        Path | None, typer.Option(help="Engine folder; by default the one that ships.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="motion (what moves with the sound), both, or an engine's folder."
+        ),
     ] = None,
     events: Annotated[
         Path | None, typer.Option(help="Write what is found as JSON lines; - is the terminal.")
@@ -161,10 +164,10 @@ def live(
         _annotate_all(files, out, _open(engine), every, events, overwrite)
 
 
-def _open(folder: Path | None) -> Engine:
-    from avsl.engines import DEFAULT, open_engine
+def _open(name: str | None) -> Engine:
+    from avsl.engines import choose_engine
 
-    return open_engine(folder or DEFAULT)
+    return choose_engine(name)
 
 
 @contextmanager
@@ -305,21 +308,29 @@ def _demo(engine: Engine) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from avsl.demos.clips import DEMO_RATE, DEMO_SECONDS, demo_scene, write_clip
+    from avsl.demos.clips import DEMO_RATE, DEMO_SECONDS, demo_scene, moving_demo_scene, write_clip
+    from avsl.demos.movers import SECONDS
 
+    # Motion alone knows nothing of the drawn families: it is shown things that move as they sound.
+    moving = engine.spec.name == "motion"
+    seconds = SECONDS if moving else DEMO_SECONDS
     target = Path("avsl-demo.mp4")
     # Run once more, the demo makes the same file again: there is nothing of the user's to lose.
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "scene.mp4"
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("drawing a scene", total=DEMO_SECONDS * DEMO_RATE)
-            write_clip(
-                demo_scene(), clip, DEMO_SECONDS, progress=lambda n: bar.update(task, completed=n)
-            )
+            task = bar.add_task("drawing a scene", total=seconds * DEMO_RATE)
+            scene = moving_demo_scene() if moving else demo_scene()
+            write_clip(scene, clip, seconds, progress=lambda n: bar.update(task, completed=n))
         _annotate(clip, target, engine, overwrite=True)
+    what = (
+        "two things move, one with the sound you hear, then the other"
+        if moving
+        else "four drawn things sound in turn, at the end two at once"
+    )
     print(
-        f"{target}: four drawn things sound in turn, at the end two at once; what sounds glows.\n"
+        f"{target}: {what}; what sounds glows.\n"
         "Next: avsl-live YOUR.mp4 -o out.mp4, or avsl-live --camera 0"
     )
 

@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from avsl.engines import Bundle, Localization, UserError
+from avsl.engines import EngineSpec, Localization, UserError
 from avsl.realtime.events import EventWriter
 
 WAITING = 256
@@ -23,10 +23,10 @@ class EventStream:
         UserError: `target` exists already or can't be written.
     """
 
-    def __init__(self, target: Path, bundle: Bundle, source: str, overwrite: bool) -> None:
+    def __init__(self, target: Path, engine: EngineSpec, source: str, overwrite: bool) -> None:
         self.dropped = 0
         self.problem: str | None = None
-        self._writer = EventWriter(target, bundle, source, overwrite)
+        self._writer = EventWriter(target, engine, source, overwrite)
         self._queue: queue.Queue[Localization | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()

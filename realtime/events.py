@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from avsl.engines import Bundle, Localization, UserError
+from avsl.engines import EngineSpec, Localization, UserError
 
 SCHEMA = "avsl-events/1"
 
@@ -22,13 +22,16 @@ def event(localization: Localization) -> dict[str, Any]:
         "score": round(localization.score, 4),
         "peaks": [[round(v, 4) for v in peak] for peak in localization.peaks],
         "boxes": [[round(v, 4) for v in box] for box in localization.boxes],
+        "evidence": list(localization.evidence),
     }
 
 
 class EventWriter:
     """Writes events to a file (beside first, renamed when closed) or, for `-`, to stdout."""
 
-    def __init__(self, target: Path, bundle: Bundle, source: str, overwrite: bool = False) -> None:
+    def __init__(
+        self, target: Path, engine: EngineSpec, source: str, overwrite: bool = False
+    ) -> None:
         """Raises UserError where `target` exists already or can't be written."""
         self._target: Path | None = None
         self._file: TextIO = sys.stdout
@@ -41,8 +44,8 @@ class EventWriter:
                 self._file = self._beside.open("w", encoding="utf-8")
             except OSError as error:
                 raise UserError(f"{target}: can't be written; {error.strerror}") from None
-        engine = {"name": bundle.name, "version": bundle.version}
-        self._line({"schema": SCHEMA, "source": source, "engine": engine})
+        made_by = {"name": engine.name, "version": engine.version}
+        self._line({"schema": SCHEMA, "source": source, "engine": made_by})
 
     def write(self, localization: Localization) -> None:
         """Adds one line."""

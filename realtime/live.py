@@ -33,7 +33,7 @@ from avsl.engines import (
     Resizer,
     SoundTimeline,
     UserError,
-    open_engine,
+    choose_engine,
 )
 from avsl.engines.windows import Samples
 from avsl.realtime.camera import Camera, check_source, without_password
@@ -73,7 +73,7 @@ def run_live(options: LiveOptions, engine: Engine | None = None) -> LiveReport:
         check_display()
     elif not (options.out or options.record or options.events):
         raise UserError("without a window nothing would come out; add -o, --record or --events")
-    session = _Session(options, engine or open_engine(options.engine))
+    session = _Session(options, engine or choose_engine(options.engine))
     with _stopping_on_signals(session.stop):
         try:
             session.open()
@@ -100,7 +100,7 @@ class _Session:
         self.fault: BaseException | None = None
         self.frames: Newest[Frame] = Newest()
         self.pairs: Newest[tuple[Frame, Localization]] = Newest()
-        self.timeline = SoundTimeline(engine.bundle.window.rate, SOUND_S)
+        self.timeline = SoundTimeline(engine.spec.window.rate, SOUND_S)
         self.maps = Rate()
         self.camera: Camera | None = None
         self.microphone: Microphone | None = None
@@ -115,8 +115,8 @@ class _Session:
     def work(self) -> None:
         """Localizes the newest picture whose sound is here, over and over. Pictures that come while
         it does so overwrite each other and never reach it."""
-        spec = self.engine.bundle.window
-        localize, resize = Localizer(self.engine), Resizer(self.engine.bundle.picture_size)
+        spec = self.engine.spec.window
+        localize, resize = Localizer(self.engine), Resizer(self.engine.spec.picture_size)
         waiting: deque[Frame] = deque(maxlen=WAITING)
         seen = 0
         last: int | None = None
@@ -146,7 +146,7 @@ class _Session:
 
     def show(self) -> None:
         """Shows pictures and reacts to keys, until it is time to end."""
-        view = View(self.engine.bundle.thresholds)
+        view = View(self.engine.spec.thresholds)
         window = Window() if self.options.window else None
         end = time.monotonic() + self.options.duration
         seen, drawn = 0, 0.0
@@ -192,7 +192,7 @@ class _Session:
 
     def open(self) -> None:
         """Opens all that was asked for, then sets the clock's zero and starts the threads."""
-        options, bundle = self.options, self.engine.bundle
+        options, spec = self.options, self.engine.spec
         self.camera = Camera(options.camera, options.size, options.fps)
         if options.microphone != "none":
             self.microphone = Microphone(options.microphone)
@@ -201,13 +201,12 @@ class _Session:
         if options.record:
             self.raw = (Recorder(options.record, rate, overwrite=again),)
         if options.out:
-            self.drawn = (Recorder(options.out, rate, Overlay(bundle.thresholds).draw, 0.0, again),)
+            self.drawn = (Recorder(options.out, rate, Overlay(spec.thresholds).draw, 0.0, again),)
         if options.events:
-            self.events = EventStream(options.events, bundle, self.camera_name, again)
-        self.engine.localize(  # the first run takes longer than all others
-            np.zeros((*bundle.picture_size, 3), np.uint8),
-            self.engine.embed(np.zeros(bundle.window.length, np.float32)),
-        )
+            self.events = EventStream(options.events, spec, self.camera_name, again)
+        first = self.engine.maps()  # a network's first run takes longer than all others
+        first.watch(0.0, np.zeros((*spec.picture_size, 3), np.uint8), self.timeline)
+        first.map()
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again and again takes tens of ms
         self.zero = time.monotonic()
@@ -263,12 +262,12 @@ class _Session:
                 self.report.files.append(ended.path)
                 _say(f"wrote {ended.path}")
                 return
-            bundle = self.engine.bundle
-            hop_s = bundle.window.hop / bundle.window.rate
+            spec = self.engine.spec
+            hop_s = spec.window.hop / spec.window.rate
             self.keyed = Recorder(
                 _new_file(".mp4"),
                 self.microphone.rate if self.microphone else None,
-                Overlay(bundle.thresholds).draw,
+                Overlay(spec.thresholds).draw,
                 start=math.ceil((time.monotonic() - self.zero) / hop_s) * hop_s,
             )
             self.drawn = (*self.drawn, self.keyed)

@@ -20,7 +20,7 @@ class LiveOptions:
     size: tuple[int, int] = (1280, 720)
     """Width and height that the camera is asked for."""
     fps: float = 30.0
-    engine: Path = DEFAULT
+    engine: str | Path = DEFAULT
     out: Path | None = None
     """File for the pictures with overlay, and the sound."""
     record: Path | None = None

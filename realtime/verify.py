@@ -80,21 +80,27 @@ class Verdict:
         return dark and noise_.moved(own) > 0.5 and moved > 0.5
 
 
-class _Loudness:
-    """A timeline with the same loudness as another at each moment, of noise."""
+class _Noise:
+    """A timeline of noise beside that of a file, as loud as the file's sound is on the whole. It
+    doesn't follow it moment by moment: an engine that goes by what moves with the sound would
+    rightly take it for the same."""
 
-    def __init__(self, like: SoundTimeline) -> None:
-        self._like = like
-        self.timeline = SoundTimeline(like.rate, 4.0)
+    def __init__(self, source: Path, beside: SoundTimeline) -> None:
+        self._beside = beside
         self._index: int | None = None
+        self.timeline = SoundTimeline(beside.rate, 4.0)
+        whole = Sound(source, beside.rate, LONGEST_S)
+        heard = whole.listen(LONGEST_S)
+        whole.close()
+        samples = heard.read(heard.end, round(LONGEST_S * beside.rate))
+        count = max(1, int(np.count_nonzero(samples)))
+        self._level = np.float32(np.sqrt(float(np.square(samples).sum()) / count))
 
     def listen(self) -> SoundTimeline:
-        end = self._like.end
+        end = self._beside.end
         start = end if self._index is None else self._index
         if end > start:
-            own = self._like.read(end, end - start)
-            level = np.sqrt(np.mean(np.square(own)) + 1e-12)
-            self.timeline.write(start, noise((7,), start, end - start, 0.5) * np.float32(level))
+            self.timeline.write(start, noise((7,), start, end - start, 0.5) * self._level)
         self._index = end
         return self.timeline
 
@@ -108,20 +114,20 @@ def verify(source: Path, other: Path | None, engine: Engine, strip: Path) -> Ver
     """
     if strip.suffix.lower() != ".png":
         raise UserError(f"{strip}: the pictures of --verify are written as PNG; name a .png file")
-    window = engine.bundle.window
+    window = engine.spec.window
     video = open_video(source)
     sound = Sound(source, window.rate, 4.0)
     stranger = Sound(other, window.rate, 4.0) if other else None
     drawn = SoundTimeline(window.rate, 4.0)
     scene = make_scene(11, 1, kind="one")
     silent = SoundTimeline(window.rate, 1.0)
-    noisy = _Loudness(sound.timeline)
+    noisy = _Noise(source, sound.timeline)
     names = ("own sound", "silence", "noise", "other sound")
     hearings = [Hearing(name) for name in names]
     localizers = [Localizer(engine) for _ in names]
-    resize = Resizer(engine.bundle.picture_size)
+    resize = Resizer(engine.spec.picture_size)
     seconds = min(video.seconds or LONGEST_S, LONGEST_S)
-    shown = _Strip(seconds, Overlay(engine.bundle.thresholds))
+    shown = _Strip(seconds, Overlay(engine.spec.thresholds))
     start: float | None = None
     try:
         for frame in video.frames():

@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from avsl.engines import Bundle, Picture, Samples, Thresholds, WindowSpec
+from avsl.engines.engine import NetworkMaps
 
 Wave = Callable[[np.ndarray], np.ndarray]
 
@@ -19,7 +20,7 @@ class ToneEngine:
     """Points left for a tone under 1 kHz and right for one above it; noise is nowhere. What it
     says depends on the newest tenth of a second, so a test can tell when a sound was heard."""
 
-    bundle = Bundle(
+    spec = bundle = Bundle(
         folder=Path("tone"),
         name="tone",
         version="0",
@@ -30,6 +31,9 @@ class ToneEngine:
         thresholds=Thresholds(0.5, 0.3, 0.5, -60.0, 6.0),
         meta={},
     )
+
+    def maps(self) -> NetworkMaps:
+        return NetworkMaps(self)
 
     def embed(self, samples: Samples) -> Samples:
         power = np.abs(np.fft.rfft(samples[-1600:])) ** 2

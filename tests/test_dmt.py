@@ -28,7 +28,6 @@ from avsl.train.dmt import (  # noqa: E402
     warm_up_loss,
 )
 from avsl.train.dry_run import made_up  # noqa: E402
-from avsl.train.fit import gather  # noqa: E402
 from avsl.train.material import (  # noqa: E402
     Clips,
     Material,
@@ -41,6 +40,7 @@ from avsl.train.material import (  # noqa: E402
 )
 from avsl.train.objectives import contrastive_loss, pixel_loss, similarities  # noqa: E402
 from avsl.train.pack import pack_scenes  # noqa: E402
+from avsl.train.processes import gather  # noqa: E402
 from avsl.train.recipe import Recipe  # noqa: E402
 from avsl.train.views import WEAK  # noqa: E402
 
@@ -56,6 +56,8 @@ RECIPE = Recipe(
     labelled_batch=3,
     unlabelled_batch=5,
     pseudo_ramp=1,
+    delta=0.6,
+    tau=0.5,
     precision="fp32",
 )
 PIXELS_ALONE = replace(RECIPE, contrastive_weight=0.0)

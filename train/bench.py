@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,19 +22,19 @@ import torch
 
 from avsl.demos.scenes import BENCH
 from avsl.train.bench_scores import Tests, measure, shuffled_row, static_rows
+from avsl.train.finish import Progress
 from avsl.train.fit import fit, stage_networks, stages
 from avsl.train.material import open_material
 from avsl.train.pack import open_pack, pack_scenes
 from avsl.train.recipe import Recipe
 from avsl.train.run import prepare_run, read_metrics, write_text
 
-Progress = Callable[[str, int, int], None]
-
 SIZE = (112, 112)
-TRAIN_SEED, TEST_SEED = 101, 3_000_000
+TRAIN_SEED, HELD_OUT_SEED, TEST_SEED = 101, 2_000_000, 3_000_000
 CLIPS = 11_500
 """Scenes that labelled, unlabelled and validation clips are taken from."""
 TESTS = 1_000
+"""Scenes that are tested on, and as many held out for calibration and the universal threshold."""
 
 BASE = Recipe(
     name="bench",
@@ -101,6 +101,7 @@ def make_material(folder: Path, progress: Progress) -> None:
     for name, seed, count, swapped in (
         ("test", TEST_SEED, TESTS, False),
         ("swapped", TEST_SEED, TESTS, True),
+        ("held-out", HELD_OUT_SEED, TESTS, False),
         ("train", TRAIN_SEED, CLIPS, False),
     ):
         if not (folder / name).exists():
@@ -130,18 +131,13 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
     material = open_material(recipe, run)
     fit(recipe, run, material, resume=resume)
     seconds = time.monotonic() - began
-    tests = Tests(
-        material.validation,
-        material.validation_ids,
-        open_pack(folder / "test"),
-        open_pack(folder / "swapped"),
-    )
+    tests = Tests(*(open_pack(folder / name) for name in ("held-out", "test", "swapped")))
     lines = read_metrics(run / "metrics.jsonl")
     found = {
         "row": job.row,
         "name": job.name,
         "unlabelled_batch": recipe.unlabelled_batch,
-        "steps_an_epoch": len(material.unlabelled.ids) // max(1, recipe.unlabelled_batch),
+        "steps_an_epoch": max(1, len(material.unlabelled.ids) // max(1, recipe.unlabelled_batch)),
         "labelled": job.labelled,
         "seed": job.seed,
         "setting": job.setting,

@@ -80,7 +80,7 @@ def markdown(rows: list[Row], results: list[dict[str, Any]]) -> list[str]:
         f"{positives['n']} test clips in which something sounds "
         f"({', '.join(str(positives[f'n_{s}']) + ' ' + s for s in ('small', 'medium', 'large'))}), "
         f"{len(seeds)} seed{'s' * (len(seeds) > 1)}. cIoU and AUC without a word are under the "
-        "universal threshold, chosen on validation clips.",
+        "universal threshold, chosen on held-out clips.",
         "",
         "| | " + " | ".join(COLUMNS) + " | DMT leads by | samples/s | minutes |",
         "|---|" + "---:|" * (len(COLUMNS) + 3),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avsl.demos.cutouts import load_cutouts
-from avsl.demos.scenes import DRAWN
 from avsl.engines import UserError, open_engine
 from avsl.train.finish import Progress, finish
-from avsl.train.fit import ensemble_of, stage_networks
+from avsl.train.fit import ensemble_of, stage_networks, stages
 from avsl.train.material import open_material
-from avsl.train.recipe import CHOICES, load_recipe
+from avsl.train.recipe import CHOICES, cast_of, load_recipe
 
 
 def build(
@@ -34,6 +32,9 @@ def build(
     if combine is not None and combine not in CHOICES["combine"]:
         raise UserError(f"--combine must be one of {', '.join(CHOICES['combine'])}")
     recipe = load_recipe(source / "recipe.toml")
+    names = [known.name for known in stages(recipe)]
+    if stage is not None and stage not in names:
+        raise UserError(f"--stage must be one of this run's: {', '.join(names)}")
     ensemble = ensemble_of(stage_networks(recipe, source, stage), combine or recipe.combine)
     folder = out or source / "engine"
     finish(
@@ -41,7 +42,7 @@ def build(
         recipe,
         folder,
         open_material(recipe, source, progress=progress) if recipe.data else None,
-        cast=load_cutouts(Path(recipe.cutouts)) if recipe.cutouts else DRAWN,
+        cast=cast_of(recipe.cutouts),
         made_by=f"avsl-train build {source.name}",
         progress=progress,
     )

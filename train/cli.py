@@ -14,11 +14,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from avsl.demos.cutouts import load_cutouts
-from avsl.demos.scenes import DRAWN, Cast
-from avsl.engines import DEFAULT, UserError, open_engine
+from avsl.engines import DEFAULT, UserError, choose_engine
 from avsl.engines.errors import exit_on_user_error
-from avsl.train.recipe import Recipe, load_recipe
+from avsl.train.recipe import Recipe, cast_of, load_recipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,15 +37,6 @@ Cutouts = Annotated[
     Path | None,
     typer.Option(help="Folder of your own cut-outs: a folder per family with PNGs and sounds."),
 ]
-
-
-def _cast(cutouts: Path | str | None) -> Cast:
-    if not cutouts:
-        return DRAWN
-    try:
-        return load_cutouts(Path(cutouts))
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
 
 @contextmanager
@@ -85,7 +74,7 @@ def scenes(
             out,
             count,
             seed,
-            cast=_cast(cutouts),
+            cast=cast_of(cutouts),
             progress=lambda done: progress("scenes", done, count),
         )
     print(f"{out}: {count} scenes")
@@ -133,12 +122,12 @@ def fit(
 def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) -> None:
     """Of several processes the first makes what is on disk, and speaks."""
     from avsl.train.finish import finish, score_lines, table_lines
-    from avsl.train.fit import check_shares, processes
     from avsl.train.fit import fit as fit_networks
     from avsl.train.material import open_material
+    from avsl.train.processes import check_shares, processes
     from avsl.train.run import prepare_run
 
-    cast = _cast(chosen.cutouts)
+    cast = cast_of(chosen.cutouts)
     process = processes()
     check_shares(chosen, process.num_processes)
     with process.main_process_first(), _bars() as progress:
@@ -147,6 +136,9 @@ def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) 
         material = open_material(chosen, run, cast=cast, skip_bad=skip_bad, progress=progress)
     if material.leaks and process.is_main_process:
         print(f"{material.leaks} clips left out of training: they are among the test clips")
+    few = len(material.unlabelled.ids)
+    if chosen.unlabelled_batch and few < chosen.unlabelled and process.is_main_process:
+        print(f"{few} unlabelled clips are there; the recipe takes up to {chosen.unlabelled}")
     ensemble = fit_networks(chosen, run, material, resume=resume)
     process.destroy_process_group()
     if not process.is_main_process:
@@ -167,8 +159,16 @@ def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) 
 
 @app.command()
 def evaluate(
-    engine: Annotated[Path, typer.Argument(help="Engine folder; by default what ships.")] = DEFAULT,
-    count: Annotated[int, typer.Option("--scenes", min=10, help="Held-out scenes.")] = 1000,
+    engine: Annotated[
+        str, typer.Argument(help="Engine folder, motion, or both; by default what ships.")
+    ] = str(DEFAULT),
+    scenes: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many scenes: 1000, or 12 of each kind of --movers."),
+    ] = None,
+    movers: Annotated[
+        bool, typer.Option("--movers", help="Measure on animated scenes instead.")
+    ] = False,
     clips: Annotated[
         Path | None, typer.Option(help="Measure on a folder of clips with boxes instead.")
     ] = None,
@@ -184,18 +184,24 @@ def evaluate(
     """
     from avsl.train.evaluate import evaluate_clips, evaluate_scenes
     from avsl.train.finish import score_lines, table_lines
+    from avsl.train.movers import evaluate_movers, movers_lines
 
-    opened = open_engine(engine)
+    count = scenes or (12 if movers else 1000)
     with _bars() as progress:
 
         def told(done: int, total: int = count) -> None:
             progress("evaluate", done, total)
 
-        if clips:
-            scores = evaluate_clips(opened, clips, picture_at, progress=told)
+        if movers:
+            scores = evaluate_movers(engine, count, progress=told)
+        elif clips:
+            scores = evaluate_clips(choose_engine(engine), clips, picture_at, progress=told)
         else:
-            scores = evaluate_scenes(opened, count, cast=_cast(cutouts), progress=told)
-    print("\n".join([*score_lines(scores), "", *table_lines(scores)]).strip())
+            scores = evaluate_scenes(
+                choose_engine(engine), count, cast=cast_of(cutouts), progress=told
+            )
+    lines = movers_lines(scores) if movers else [*score_lines(scores), "", *table_lines(scores)]
+    print("\n".join(lines).strip())
     if out:
         out.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
 
@@ -223,7 +229,7 @@ def build(
 
 @app.command()
 def bench(
-    size: Annotated[str, typer.Argument(help="quick (half an hour) or full (a night).")] = "quick",
+    size: Annotated[str, typer.Argument(help="quick (about an hour) or full (a night).")] = "quick",
     out: Annotated[Path, typer.Option(help="Folder for scenes, runs and results.")] = Path("bench"),
     rows: Annotated[
         list[str] | None, typer.Option("--row", help="full: only these; see --list.")

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from avsl.demos.cutouts import PICTURES, SOUNDS
 from avsl.demos.scenes import RATE, Box
 from avsl.engines import Picture, Resizer, UserError
-from avsl.train.pack import At, Clip, Pack, in_parallel, write_pack
-
-"""Which moment of the sound a clip's picture is of."""
+from avsl.train.pack import At, Clip, Pack, write_pack
+from avsl.train.workers import in_parallel
 
 # What a hostile or mistaken folder may cost at most.
 LARGEST_JSON = 512 << 20

@@ -6,7 +6,6 @@ frames/<id>.jpg    audio/<id>.wav    boxes.json (a list of {file, class, bbox}, 
 from __future__ import annotations
 
 import json
-import shutil
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,8 @@ import av
 import numpy as np
 
 from avsl.demos.scenes import DRAWN, RATE, Cast, Kind, boxes, make_scene
-from avsl.engines import Picture, Samples, UserError
+from avsl.engines import Picture, Samples
+from avsl.train.folders import new_folder
 
 SECONDS = 3.0
 """As long as the field's clips; the picture is of the moment at which the sound ends."""
@@ -59,12 +59,8 @@ def write_scenes(
     Raises:
         UserError: `folder` exists or can't be written.
     """
-    if folder.exists():
-        raise UserError(f"{folder}: exists already; name a new folder")
-    beside = folder.with_name(folder.name + ".part")
-    try:
-        shutil.rmtree(beside, ignore_errors=True)
-        (beside / "frames").mkdir(parents=True)
+    with new_folder(folder) as beside:
+        (beside / "frames").mkdir()
         (beside / "audio").mkdir()
         entries = []
         for index in range(count):
@@ -85,10 +81,3 @@ def write_scenes(
             )
             progress(index + 1)
         (beside / "boxes.json").write_text(json.dumps(entries, indent=1) + "\n", "utf-8")
-        beside.rename(folder)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise UserError(f"{folder}: can't be written ({error.strerror})") from None
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise

@@ -8,10 +8,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from avsl.demos.scenes import RATE
 from avsl.engines.networks import Network
 from avsl.train.dmt import Students, unbiased_loss, warm_up_loss
-from avsl.train.fit import gather, stages
-from avsl.train.material import Clips, Step, spec_of
+from avsl.train.fit import stages
+from avsl.train.material import SLACK_S, Clips, Step, spec_of
+from avsl.train.processes import gather
 from avsl.train.recipe import Recipe
 from avsl.train.views import STRONG, WEAK
 
@@ -25,7 +27,7 @@ def describe_run(recipe: Recipe) -> list[str]:
     seconds = step_seconds(recipe, networks, device)
     total = sum((stage.stop - stage.start) * seconds[stage.name] for stage in stages(recipe))
     clips = recipe.labelled + recipe.unlabelled + recipe.validation
-    samples = round((recipe.seconds + 0.5) * 16_000)
+    samples = round((recipe.seconds + SLACK_S) * RATE)
     packed = clips * (3 * recipe.size**2 + 2 * samples)
     # Students, teachers and AdamW's two moments.
     kept = 4 * 4 * sum(weights)
@@ -45,7 +47,7 @@ def describe_run(recipe: Recipe) -> list[str]:
 def made_up(recipe: Recipe, n: int, seed: int, device: torch.device) -> Clips:
     """Clips of noise, of the sizes that a recipe's have."""
     rng = np.random.default_rng(seed)
-    size, window = recipe.size, round(recipe.seconds * 16_000)
+    size, window = recipe.size, spec_of(recipe, 0).window
     pictures = rng.integers(0, 256, (n, size, size, 3), np.uint8)
     samples = rng.normal(0, 0.1, (n, window)).astype(np.float32)
     boxes = np.tile(np.array([0.2, 0.2, 0.6, 0.7], np.float32), (n, 1, 1))

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import av
 import numpy as np
@@ -29,13 +29,13 @@ from avsl.train.metrics import (
     RULES,
     Array,
     auc,
-    binarise,
     box_mask,
     centre_disc,
-    ciou,
+    ciou_by_rule,
     in_box,
     map_peak,
     success,
+    truth_masks,
     upsample,
 )
 from avsl.train.pack import At, Pack
@@ -74,7 +74,7 @@ def stills(
 
 def hear(engine: Engine, picture: Picture, samples: Samples) -> Localization:
     """Localizes one still with the second of sound before it, in a fresh gate."""
-    window = engine.bundle.window
+    window = engine.spec.window
     sound = SoundTimeline(window.rate, 2 * window.length / window.rate)
     sound.write(-len(samples), samples)
     return Localizer(engine)(window.guard / window.rate, picture, sound)
@@ -107,7 +107,7 @@ def evaluate_scenes(
     Returns:
         Shares in 0..1: what the README of a bundle prints, see `SCORES`; `n` counts behind each.
     """
-    resize = Resizer(engine.bundle.picture_size)
+    resize = Resizer(engine.spec.picture_size)
     tally = Tally()
     rows: dict[str, list[tuple[Array, Array]]] = {
         "engine": [],
@@ -115,7 +115,7 @@ def evaluate_scenes(
         "centre disc": [],
         "whole picture": [],
     }
-    disc = centre_disc(engine.bundle.map_size)
+    disc = centre_disc(engine.spec.map_size)
     previous: Samples | None = None
     for done, still in enumerate(stills(seed, count, resize, cast=cast), 1):
         heard = hear(engine, still.picture, still.samples)
@@ -130,7 +130,7 @@ def evaluate_scenes(
             previous = still.samples
             _positives(tally, engine, still, heard)
         progress(done)
-    glow = engine.bundle.thresholds.glow
+    glow = engine.spec.thresholds.glow
     return {
         **{name: round(tally.mean(name), 4) for name in SCORES},
         "n": {name: len(tally.rows.get(name, [])) for name in SCORES},
@@ -152,16 +152,16 @@ def evaluate_pack(
     ids = ids[pack.known[ids] & ~np.isnan(pack.boxes[ids, 0, 0])]
     names = ("engine", "shuffled sound", "centre disc", "whole picture")
     rows: dict[str, list[tuple[Array, Array]]] = {name: [] for name in names}
-    disc = centre_disc(engine.bundle.map_size)
+    disc = centre_disc(engine.spec.map_size)
     for done, (i, before) in enumerate(zip(ids, np.roll(ids, 1), strict=True), 1):
-        truth = box_mask([box for box in pack.boxes[i].tolist() if not np.isnan(box[0])])
+        truth = truth_masks(pack.boxes[i : i + 1])[0]
         for name, sound in (("engine", i), ("shuffled sound", before)):
-            heard = hear(engine, pack.pictures[i], pack.window(sound, engine.bundle.window.length))
+            heard = hear(engine, pack.pictures[i], pack.window(sound, engine.spec.window.length))
             rows[name].append((heard.map, truth))
         rows["centre disc"].append((disc, truth))
         rows["whole picture"].append((np.ones_like(disc), truth))
         progress(done)
-    glow = engine.bundle.thresholds.glow
+    glow = engine.spec.thresholds.glow
     table = {name: summarise(pairs, glow) for name, pairs in rows.items()}
     return {"table": table, "n": len(ids)}
 
@@ -178,12 +178,14 @@ def evaluate_clips(
     Raises:
         UserError: a clip can't be used, or none has boxes.
     """
-    bundle = engine.bundle
-    seconds = bundle.window.length / bundle.window.rate
+    spec = engine.spec
+    seconds = spec.window.length / spec.window.rate
+    if picture_at not in get_args(At):
+        raise UserError(f"--picture-at must be one of {', '.join(get_args(At))}")
     at: At = "middle" if picture_at == "middle" else "end"
     with tempfile.TemporaryDirectory() as folder:
         pack = pack_clips(
-            clips, Path(folder) / "clips", bundle.picture_size, seconds=seconds, picture_at=at
+            clips, Path(folder) / "clips", spec.picture_size, seconds=seconds, picture_at=at
         )
         if not (pack.known & ~np.isnan(pack.boxes[:, 0, 0])).any():
             raise UserError(
@@ -246,9 +248,8 @@ def summarise(pairs: Iterable[tuple[Array, Array]], threshold: float) -> dict[st
     values: dict[str, list[float]] = {rule: [] for rule in RULES}
     peaks = []
     for map_, truth in pairs:
-        large = upsample(map_)
-        for rule in RULES:
-            values[rule].append(ciou(binarise(large, rule, threshold), truth))
+        for rule, value in ciou_by_rule(upsample(map_), truth, threshold).items():
+            values[rule].append(value)
         x, y = map_peak(map_)
         peaks.append(truth[int(y * len(truth)), int(x * len(truth))] > 0)
     row: dict[str, float] = {"n": len(peaks)}

@@ -9,22 +9,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, distributed
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from avsl.engines import UserError
 from avsl.engines.networks import Ensemble, Network
 from avsl.train.dmt import Students, distill_loss, follow, unbiased_loss, warm_up_loss
 from avsl.train.material import Material, Step, Steps, loader, spec_of
 from avsl.train.plots import draw_curves, draw_examples
+from avsl.train.processes import gather, share_statistics
 from avsl.train.recipe import Recipe
 from avsl.train.run import (
     LAST,
@@ -232,7 +231,7 @@ class Trainer:
         if logs:
             line = {"step": done, "stage": stage.name, **means}
             if validates:
-                scores = validate(self.averages, self.material, recipe, self.device)
+                scores = validate(self.averages, self.material, self.device)
                 line |= {f"val_{name}": value for name, value in scores.items()}
                 if scores["mean"] > self.best:
                     self.best = scores["mean"]
@@ -264,7 +263,7 @@ class Trainer:
         if optimizer is not None:
             for i, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{i}.{key}": torch.as_tensor(v) for key, v in state.items()}
-        state = {"step": self.step, "best": self.best, "sounds": self.recipe.sounds}
+        state = {"step": self.step, "best": self.best}
         save_checkpoint(path, tensors, state)
 
     def _load_best(self, stage: str, networks: list[Network]) -> None:
@@ -308,62 +307,6 @@ class Sums:
         return line
 
 
-def gather(x: Tensor) -> Tensor:
-    """Joins the processes' rows, with a gradient: each process then has the whole batch's loss, and
-    DistributedDataParallel's mean over processes is that loss's gradient."""
-    if _alone():
-        return x
-    return cast(Tensor, _Gather.apply(x))  # type: ignore[no-untyped-call]
-
-
-class _Gather(torch.autograd.Function):
-    """Backward, a row's gradient is the sum of what it is in each process."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        rows = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(rows, x.contiguous())
-        return torch.cat(rows)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        whole = gradients[0].clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(whole)
-        return whole.chunk(distributed.get_world_size())[distributed.get_rank()]
-
-
-@torch.no_grad()
-def share_statistics(networks: list[Network]) -> None:
-    """Gives batch norm's running statistics, which come from each process's own rows, their mean
-    over the processes: the networks stay the same in all."""
-    if _alone():
-        return
-    norms = [m for network in networks for m in network.modules() if isinstance(m, _BatchNorm)]
-    statistics = [cast(Tensor, s) for m in norms for s in (m.running_mean, m.running_var)]
-    means = torch.cat(statistics) / distributed.get_world_size()
-    distributed.all_reduce(means)
-    torch._foreach_copy_(statistics, means.split_with_sizes([len(s) for s in statistics]))
-
-
-def _alone() -> bool:
-    return not distributed.is_initialized() or distributed.get_world_size() == 1
-
-
-def check_shares(recipe: Recipe, count: int) -> None:
-    """
-    Raises:
-        UserError: a batch can't be shared out evenly among `count` processes.
-    """
-    for key in ("labelled_batch", "unlabelled_batch"):
-        if getattr(recipe, key) % count:
-            raise UserError(
-                f"{recipe.name}: {key} = {getattr(recipe, key)} can't be shared out evenly among "
-                f"{count} processes"
-            )
-    if recipe.batch < 2 * count:
-        raise UserError(f"{recipe.name}: a batch needs two clips or more for each process")
-
-
 def best_of(stage: str) -> str:
     """Name of the file with a stage's best networks."""
     return f"{stage}.safetensors"
@@ -404,12 +347,6 @@ def ensemble_of(networks: list[Network], combine: str) -> Ensemble:
     if combine == "B":
         return Ensemble(networks[1:]).eval()
     return Ensemble(networks, "product" if combine == "product" else "mean").eval()
-
-
-def processes() -> PartialState:
-    """This process among those that train together, of which `torchrun` or `accelerate launch`
-    start several. The others wait for the first as long as it takes to pack clips."""
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
 
 
 @contextmanager

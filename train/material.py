@@ -20,7 +20,7 @@ from avsl.engines import UserError
 from avsl.engines.networks import NetworkSpec
 from avsl.train.clips import pack_clips
 from avsl.train.pack import Pack, open_pack, pack_scenes
-from avsl.train.pool import Pool, live_with_parent
+from avsl.train.pool import Pool
 from avsl.train.recipe import Recipe
 from avsl.train.views import (
     SOUND_DRAWS,
@@ -31,6 +31,7 @@ from avsl.train.views import (
     strong_pictures,
     strong_samples,
 )
+from avsl.train.workers import live_with_parent
 
 VALIDATION_SEED = 900_000
 """Series of drawn scenes that choose checkpoints."""
@@ -113,14 +114,19 @@ class Clips:
         return Geometry.of(self.draws[:, WEAK : 2 * WEAK])
 
     @cached_property
+    def _input(self) -> Tensor:
+        return pictures_to_input(self.pictures)
+
+    @cached_property
     def weak_pictures(self) -> Tensor:
         """`[B, 3, h, w]` in [-1, 1]."""
-        return self.weak.pictures(pictures_to_input(self.pictures))
+        return self.weak.pictures(self._input)
 
     @cached_property
     def strong_pictures(self) -> Tensor:
-        view = self.strong.pictures(pictures_to_input(self.pictures))
-        return strong_pictures(view, self.draws[:, 2 * WEAK : -SOUND_DRAWS])
+        return strong_pictures(
+            self.strong.pictures(self._input), self.draws[:, 2 * WEAK : -SOUND_DRAWS]
+        )
 
     @cached_property
     def strong_samples(self) -> Tensor:

@@ -45,6 +45,13 @@ def box_mask(boxes: Iterable[tuple[float, float, float, float]], side: int = SID
     return mask
 
 
+def truth_masks(boxes: Array, side: int = SIDE) -> Array:
+    """Masks `[N, side, side]` of the boxes `[N, K, 4]` of clips, NaN for none."""
+    return np.stack(
+        [box_mask([b for b in row.tolist() if not np.isnan(b[0])], side) for row in boxes]
+    )
+
+
 def binarise(map_: Array, rule: Rule, threshold: float) -> NDArray[np.bool_]:
     """The predicted region under one of the field's rules.
 
@@ -65,6 +72,11 @@ def ciou(predicted: NDArray[np.bool_], truth: Array) -> Any:
     hit = (truth * predicted).sum((-2, -1))
     missed = (predicted & (truth == 0)).sum((-2, -1))
     return np.where(area > 0, hit / np.maximum(area + missed, 1e-9), 0.0)
+
+
+def ciou_by_rule(large: Array, truth: Array, threshold: float) -> dict[Rule, float]:
+    """cIoU of one map and its truth, both `[side, side]`, under each of the field's rules."""
+    return {rule: float(ciou(binarise(large, rule, threshold), truth)) for rule in RULES}
 
 
 def success(values: NDArray[np.float64], threshold: float = 0.5) -> float:

@@ -37,7 +37,7 @@ def similarities(features: Tensor, embeddings: Tensor, base: str, temperature: f
         features: `[B, E, m, n]`, unit vectors.
         embeddings: `[B', E]`, unit vectors.
         base: `ez-vsl`: S = max over the map of the cosine (EZ-VSL, eq. 2); `own`: its
-            log-mean-exp at 0.1, which has a gradient everywhere and so trains from scratch.
+            log-sum-exp at 0.1, which has a gradient everywhere and so trains from scratch.
     """
     b, e, m, n = features.shape
     cosine = features.flatten(2).transpose(1, 2).reshape(b * m * n, e) @ embeddings.T

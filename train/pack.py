@@ -13,32 +13,24 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
-import os
-import shutil
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avsl.demos.scenes import DRAWN, RATE, Box, Cast, boxes, make_scene, with_sound_of
 from avsl.engines import Samples, UserError
-from avsl.train.pool import half_size, live_with_parent
+from avsl.train.folders import new_folder
+from avsl.train.pool import half_size
+from avsl.train.workers import in_parallel
 
 SCHEMA = 1
 At = Literal["end", "middle"]
-BLOCK = 512
-"""Clips under way at once: what bounds the memory that packing takes."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+"""Which moment of the sound a clip's picture is of."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +163,7 @@ def write_pack(
     Raises:
         UserError: `folder` exists or can't be written, or there are no clips.
     """
-    if folder.exists():
-        raise UserError(f"{folder}: exists already; name a new folder")
-    beside = folder.with_name(folder.name + ".part")
-    try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+    with new_folder(folder) as beside:
         names: list[str] = []
         kinds: list[str] = []
         known: list[list[Box] | None] = []
@@ -214,13 +201,6 @@ def write_pack(
             "left_out": dict(sorted((left_out or {}).items())),
         }
         (beside / "pack.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
-        beside.rename(folder)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise UserError(f"{folder}: can't be written ({error.strerror})") from None
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
     return open_pack(folder)
 
 
@@ -300,22 +280,3 @@ def _scene(index: int) -> Clip | None:
 def to_int16(samples: Samples) -> NDArray[np.int16]:
     """Samples in [-1, 1] as int16."""
     return np.rint(np.clip(samples, -1, 1) * 32767).astype(np.int16)
-
-
-def in_parallel(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`work` of each item, in order, by a process per core.
-
-    Raises:
-        UserError: a process was killed.
-    """
-    forks = "fork" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("fork" if forks else None)
-    pool = ProcessPoolExecutor(os.cpu_count(), context, live_with_parent)
-    waiting = iter(items)
-    try:
-        while block := list(islice(waiting, BLOCK)):
-            yield from pool.map(work, block, chunksize=8)
-    except BrokenProcessPool:
-        raise UserError("a process that reads clips was killed; is there memory left?") from None
-    finally:
-        pool.shutdown(cancel_futures=True)

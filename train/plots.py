@@ -178,7 +178,7 @@ def bars(rows: list[tuple[str, float, float, float]], title: str, unit: str) -> 
             va="center",
             fontsize=SMALL,
         )
-    ax.set_xlim(0, 1.12 * max(highs))
+    ax.set_xlim(0, 1.12 * max(1.0, *highs))
     _name(ax, title, unit, "")
     return figure
 

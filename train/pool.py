@@ -6,11 +6,6 @@ out of view. That is what makes a network listen.
 
 from __future__ import annotations
 
-import gc
-import multiprocessing
-import os
-import signal
-import threading
 from typing import Any
 
 import numpy as np
@@ -18,6 +13,7 @@ from numpy.typing import NDArray
 
 from avsl.demos.scenes import DRAWN, RATE, STRANGER, Cast, boxes, make_scene
 from avsl.demos.voices import noise
+from avsl.train.workers import in_parallel
 
 MAX_THINGS = 4
 CLIP = 2 * RATE
@@ -29,23 +25,6 @@ def half_size(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     sums = picture[0::2].astype(np.uint16) + picture[1::2]
     small: NDArray[np.uint16] = (sums[:, 0::2] + sums[:, 1::2] + 2) // 4
     return small.astype(np.uint8)
-
-
-def live_with_parent(worker: int = 0) -> None:
-    """What a worker process begins with: it leaves Ctrl-C to its parent, and ends with it even if
-    that is killed, where it would wait for work for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What came along with the fork is the parent's to free: a resizer of PyAV's that is collected
-    # here would wait for ever for threads that did not come along.
-    gc.freeze()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def render_still(
@@ -75,7 +54,6 @@ class Pool:
         size: tuple[int, int],
         window: int = RATE,
         cast: Cast = DRAWN,
-        workers: int = 0,
     ) -> None:
         self.seed = seed
         self.window = window
@@ -83,10 +61,8 @@ class Pool:
         self.voices = voices
         # A cast is made of closures, which travel to other processes by fork alone.
         _job.update(seed=seed, size=size, cast=cast, voices=voices)
-        context = multiprocessing.get_context("fork")
-        with context.Pool(workers or None, live_with_parent) as pool:
-            stills = pool.map(_render, range(pictures), chunksize=50)
-            clips = pool.map(_clip, range((len(cast.families) + 2) * voices), chunksize=50)
+        stills = list(in_parallel(_render, range(pictures)))
+        clips = list(in_parallel(_clip, range((len(cast.families) + 2) * voices)))
         rng = np.random.default_rng((seed, 11))
         self.noises = np.stack([noise((seed, i), 0, CLIP, rng.random()) for i in range(64)])
         self.pictures = np.stack([still[0] for still in stills])

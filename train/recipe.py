@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from avsl.demos.cutouts import load_cutouts
+from avsl.demos.scenes import DRAWN, Cast
 from avsl.engines import UserError
 
 CHOICES = {
@@ -33,6 +35,8 @@ LEAST = {
     "size": 32,
 }
 """What a setting of counts must be at the least."""
+SHARES = ("silent", "mismatched", "delta", "tau", "confidence", "ema")
+"""Settings that lie in 0..1."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,10 @@ class Recipe:
     mismatched: float = 0.05
     """Share of labelled clips that are given another clip's sound, with nothing as the target."""
 
-    delta: float = 0.6
-    """Maps are binarised here. [paper?]"""
-    tau: float = 0.5
-    """IoU of the teachers' masks from which a clip is accepted. [paper?] 0.7; [bench] 0.5"""
+    delta: float = 0.5
+    """Maps are binarised here. [paper?] 0.6; [bench] 0.5: masks of 0.6 shrink, of 0.3 spread."""
+    tau: float = 0.65
+    """IoU of the teachers' masks from which a clip is accepted. [paper?] 0.7; [bench] 0.65"""
     accept: str = "agreement"
     """Noise filter. `agreement`: IoU >= tau; `not-empty`; `confident`: mean probability inside the
     label >= `confidence`; `all`."""
@@ -185,6 +189,11 @@ def _check(recipe: Recipe, where: str) -> None:
     for key, low in LEAST.items():
         if getattr(recipe, key) < low:
             raise UserError(f"{where}: {key} must be at least {low}")
+    for key in SHARES:
+        if not 0 <= getattr(recipe, key) <= 1:
+            raise UserError(f"{where}: {key} must lie in 0..1")
+    if recipe.accept == "agreement" and not recipe.tau:
+        raise UserError(f'{where}: tau = 0 accepts everything; that is accept = "all"')
     if recipe.batch < 2:
         raise UserError(f"{where}: a batch needs two clips or more")
     if recipe.unlabelled_batch and not recipe.unlabelled:
@@ -214,6 +223,20 @@ def _read(path: Path, depth: int = 0) -> dict[str, Any]:
     if depth > 3 or not isinstance(parent, str):
         raise UserError(f"{path}: extends must name a recipe, and not in a circle")
     return _read(path.parent / parent, depth + 1) | settings
+
+
+def cast_of(cutouts: Path | str | None) -> Cast:
+    """The cast that `cutouts` names: a folder, or nothing for the drawn families.
+
+    Raises:
+        UserError: the folder holds no cast.
+    """
+    if not cutouts:
+        return DRAWN
+    try:
+        return load_cutouts(Path(cutouts))
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def to_toml(recipe: Recipe) -> str:

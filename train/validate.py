@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from avsl.engines.networks import Network, combined
 from avsl.train.material import Material
-from avsl.train.metrics import box_mask, upsample
+from avsl.train.metrics import truth_masks, upsample
 from avsl.train.pack import Pack
-from avsl.train.recipe import Recipe
 from avsl.train.views import pictures_to_input
 
 THRESHOLDS = np.arange(0.05, 1, 0.05)
@@ -40,15 +39,7 @@ def logits_on(
     return [torch.cat(rows) for rows in out]
 
 
-def truths(pack: Pack, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Masks `[N, SIDE, SIDE]` of the boxes of clips."""
-    found = [[b for b in pack.boxes[i].tolist() if not np.isnan(b[0])] for i in ids]
-    return np.stack([box_mask(boxes, SIDE) for boxes in found])
-
-
-def validate(
-    networks: list[Network], material: Material, recipe: Recipe, device: torch.device
-) -> dict[str, float]:
+def validate(networks: list[Network], material: Material, device: torch.device) -> dict[str, float]:
     """cIoU (success at 0.5, in percent) of A, B and their mean on the validation clips in which
     something sounds, at the threshold that is best for each."""
     pack, ids = material.validation, material.validation_ids
@@ -61,7 +52,7 @@ def validate(
     logits = logits_on(networks, pack, sounding, device=device)
     for network, mode in zip(networks, modes, strict=True):
         network.train(mode)
-    truth = truths(pack, sounding)
+    truth = truth_masks(pack.boxes[sounding], SIDE)
     maps = {"A": logits[0], "B": logits[-1], "mean": combined(logits, "mean")}
     return {
         name: round(100 * best_threshold(x.sigmoid().numpy(), truth)[1], 2)

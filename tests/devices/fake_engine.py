@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from avsl.engines import Bundle, Thresholds, WindowSpec
 from avsl.engines.bundle import DEFAULT
+
+if TYPE_CHECKING:
+    from avsl.engines.engine import Maps
 
 Floats = NDArray[np.float32]
 
@@ -20,7 +25,7 @@ class FakeEngine:
     """Where the colour is whose tone was heard in the last quarter of a second."""
 
     def __init__(self) -> None:
-        self.bundle = Bundle(
+        self.spec = self.bundle = Bundle(
             folder=DEFAULT,
             name="fake",
             version="1",
@@ -35,6 +40,11 @@ class FakeEngine:
         )
         t = np.arange(4000) / 16_000
         self._turns = np.exp(-2j * np.pi * np.outer(TONES, t))
+
+    def maps(self) -> Maps:
+        from avsl.engines.engine import NetworkMaps  # brings av along, and cv2 must come first
+
+        return NetworkMaps(self)
 
     def embed(self, samples: Floats) -> Floats:
         heard = np.abs(self._turns @ samples[-4000:])

@@ -18,8 +18,11 @@ from live_process import PlugIn, StartLive
 from rig import Env, FakeMicrophone, http_camera, running
 from scene import clicks, coloured_things, flashes, their_tones
 
-from avsl.demos.clips import DEMO_SECONDS, demo_scene
+from avsl.demos.clips import DEMO_SECONDS, demo_scene, moving_demo_scene
+from avsl.demos.movers import SECONDS, MovingScene
+from avsl.demos.scenes import Scene
 from avsl.engines import Engine, open_engine
+from avsl.engines.motion import MotionEngine
 from avsl.realtime.annotate import annotate
 
 CELL = 1 / 20
@@ -76,6 +79,24 @@ def flashes_and_clicks(path: Path) -> tuple[list[float], list[float]]:
     return bright, clicked
 
 
+def play(
+    scene: Scene | MovingScene, seconds: float, size: tuple[int, int],
+    microphone: FakeMicrophone, soon: float,
+) -> np.ndarray:  # fmt: skip
+    """Plays a scene's sound to the microphone; what the camera is to see, BGR at 30 a second."""
+    microphone.play(scene.sound(0, seconds, 48_000), soon)
+    times = np.arange(round(30 * seconds)) / 30
+    return np.stack([scene.render(t, *size)[0][..., ::-1] for t in times.tolist()])
+
+
+def live(env: Env, folder: Path, arguments: str) -> None:
+    """The program as a person starts it, without a window, to its end."""
+    files = "--no-window --record seen.mp4 --events live.jsonl"
+    command = [sys.executable, "-m", "avsl.realtime.cli", "--camera", "0", *files.split()]
+    with running([*command, *arguments.split()], env, cwd=folder) as process:
+        assert process.wait(60) == 0
+
+
 def test_live_is_what_the_file_path_says_of_the_recording(
     plug_in: PlugIn, microphone: FakeMicrophone, display: Env, start_live: StartLive,
     tmp_path: Path, soon: float,
@@ -91,7 +112,7 @@ def test_live_is_what_the_file_path_says_of_the_recording(
     engine = FakeEngine()
     pairs = paired_with_the_file(tmp_path, engine)
     assert len(pairs) > 200
-    alike = np.mean([same(a, b, engine.bundle.thresholds.glow) for a, b in pairs])
+    alike = np.mean([same(a, b, engine.spec.thresholds.glow) for a, b in pairs])
     print(f"same: {alike:.3f} of {len(pairs)}")
     assert alike >= 0.95
     # It is no empty agreement: each of the things sounds for a while, one turn is silent.
@@ -114,23 +135,35 @@ def test_live_is_what_the_file_path_says_of_the_recording(
 def test_so_it_is_with_the_engine_that_ships(
     plug_in: PlugIn, microphone: FakeMicrophone, tmp_path: Path, soon: float
 ) -> None:
-    scene = demo_scene()
-    clip = [scene.render(k / 30, 270, 480)[0][..., ::-1] for k in range(round(30 * DEMO_SECONDS))]
-    camera = plug_in(np.stack(clip), soon)
-    microphone.play(scene.sound(0, DEMO_SECONDS, 48_000), soon)
-    arguments = "--camera 0 --no-window --record seen.mp4 --events live.jsonl --duration 12"
-    with running(
-        [sys.executable, "-m", "avsl.realtime.cli", *arguments.split()],
-        {**camera.env, **microphone.env}, cwd=tmp_path,
-    ) as process:  # fmt: skip
-        assert process.wait(60) == 0
+    clip = play(demo_scene(), DEMO_SECONDS, (270, 480), microphone, soon)
+    live({**plug_in(clip, soon).env, **microphone.env}, tmp_path, "--duration 12")
     engine = open_engine()
     pairs = paired_with_the_file(tmp_path, engine)
     assert len(pairs) > 200
-    alike = np.mean([same(a, b, engine.bundle.thresholds.glow) for a, b in pairs])
+    alike = np.mean([same(a, b, engine.spec.thresholds.glow) for a, b in pairs])
     print(f"same: {alike:.3f} of {len(pairs)}")
     assert alike >= 0.95
     assert [a["state"] for a, _ in pairs].count("sounding") > 60
+
+
+def test_what_moves_with_the_sound(
+    plug_in: PlugIn, microphone: FakeMicrophone, tmp_path: Path, soon: float
+) -> None:
+    """The engine without a network, which remembers: live, and in the recording of it."""
+    scene = moving_demo_scene()
+    clip = play(scene, SECONDS, (180, 320), microphone, soon)
+    live({**plug_in(clip, soon).env, **microphone.env}, tmp_path, "--engine motion --duration 17")
+    pairs = paired_with_the_file(tmp_path, MotionEngine())
+    alike = np.mean([a["state"] == b["state"] for a, b in pairs])
+    places = [a["peaks"][0][0] for a, _ in pairs if a["state"] == "sounding"]
+    lefts, rights = ([x for x in places if (x > 0.5) == side] for side in (False, True))
+    print(f"same: {alike:.3f} of {len(pairs)}; sounding left {len(lefts)}, right {len(rights)}")
+    assert alike > 0.8
+    assert min(len(lefts), len(rights)) > 20
+    # Each where one of the two is.
+    boxes = scene.render(0.0, 180, 320)[1]
+    inside = [any(b[0] - 0.05 < x < b[2] + 0.05 for b in boxes) for x in places]
+    assert np.mean(inside) > 0.9
 
 
 def pictures(path: Path, moments: set[float]) -> dict[float, np.ndarray]:
