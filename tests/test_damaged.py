@@ -1,6 +1,5 @@
 """Bad input: one line that names the file and the fault, and nothing left under the asked name."""
 
-import os
 import resource
 import signal
 import subprocess
