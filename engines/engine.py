@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +20,7 @@ from avsl.engines.localization import (
     describe,
     level_db,
 )
+from avsl.engines.machine import network_threads
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import Samples, SoundTimeline
 
@@ -63,14 +63,15 @@ class NetworkEngine(Engine, Protocol):
 
 
 class OnnxRuntimeEngine:
-    """A bundle in ONNX Runtime on the CPU."""
+    """A bundle in ONNX Runtime on the CPU. It computes in single precision: what is half in the
+    graphs is widened once, when they are opened."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    why = "ONNX Runtime"
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self.spec = self.bundle = bundle
         options = ort.SessionOptions()
-        # One core stays free for decoding and encoding, which run beside the networks; more than
-        # four have nothing to do in networks of this size.
-        options.intra_op_num_threads = min(4, max(1, (os.cpu_count() or 2) - 1))
+        options.intra_op_num_threads = threads or network_threads()
         options.inter_op_num_threads = 1
         # Idle threads that spin would take the cores from decoder and encoder.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
