@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -166,5 +167,6 @@ def _remember(bundle: Bundle, setups: list[Setup]) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         beside.write_text(json.dumps([asdict(setup) for setup in setups]) + "\n", "utf-8")
         beside.replace(place)
-    except OSError:
-        beside.unlink(missing_ok=True)  # it is measured again next time
+    except OSError:  # it is measured again next time
+        with contextlib.suppress(OSError):
+            beside.unlink()
