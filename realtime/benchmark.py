@@ -1,25 +1,34 @@
-"""How close to the floor: `python -m avsl.realtime.benchmark [--live] [--json FILE]`.
+"""How close to the floor: `python -m avsl.realtime.benchmark [--live]`.
 
-The floor of annotating is decoding and encoding the same film with the same settings and nothing
-in between; both are timed in turn in one run, so the machine's moods cancel out.
+Two networks: the one that ships, and the paper's pair with random weights. The floor of annotating
+is decoding and encoding the same film with the same settings and nothing in between. It, annotating
+and what that is set against (`benchmark_rivals.py`) are timed in turn in one run, so the machine's
+moods cancel out. On an NVIDIA GPU, `benchmark_roofline.py` adds how near each layer is to its
+limit.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from avsl.engines.errors import exit_on_user_error
+from avsl.engines.errors import UserError, exit_on_user_error
 from avsl.engines.machine import cpu
+
+FPS = 30
 
 
 class Stages:
@@ -51,9 +60,9 @@ def pass_through(source: Path, target: Path) -> int:
     return count
 
 
-def staged(source: Path, target: Path, engine: Any) -> tuple[int, dict[str, float]]:
-    """The loop of `annotate`, its parts timed one by one; encoding goes on in x264's own threads
-    beside the others, and what is timed of it is what the loop waits."""
+def staged(source: Path, target: Path, engine: Any) -> dict[str, float]:
+    """The loop of `annotate`, its parts timed one by one, in ms a picture; encoding goes on in
+    x264's own threads beside the others, and what is timed of it is what the loop waits."""
     from avsl.engines import Resizer, describe, level_db
     from avsl.realtime.media_in import Sound, open_video
     from avsl.realtime.media_out import VideoWriter
@@ -87,8 +96,9 @@ def staged(source: Path, target: Path, engine: Any) -> tuple[int, dict[str, floa
                     hop, embedding = window.end(frame.time), engine.embed(samples)
             with stages("picture network"):
                 map_ = engine.localize(picture, embedding)
-        with stages("draw"):
+        with stages("map"):
             localization = describe(frame.time, map_, level_db(samples[-800:]), False, thresholds)
+        with stages("overlay"):
             frame.picture.make_writable()
             overlay.draw(frame.picture, localization)
         with stages("encode"):
@@ -98,7 +108,7 @@ def staged(source: Path, target: Path, engine: Any) -> tuple[int, dict[str, floa
         writer.finish()
     video.close()
     sound.close()
-    return count, {name: 1000 * s / count for name, s in stages.seconds.items()}
+    return {name: 1000 * s / count for name, s in stages.seconds.items()}
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -107,71 +117,173 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def benchmark_files(seconds: float, rounds: int, engine_name: str | None) -> dict[str, Any]:
-    """Times annotating against its floor at 1280x720, and its stages."""
-    from avsl.demos.clips import demo_scene, write_clip
-    from avsl.engines import choose_engine
+def opened(name: str | None) -> Any:
+    """The engine of that name, as fast as the CPU runs it."""
+    from avsl.engines import DEFAULT, choose_engine, load_bundle
+    from avsl.engines.cpu import open_cpu
+
+    if (name or "").partition(":")[0] in ("motion", "both"):
+        return choose_engine(name)
+    return open_cpu(load_bundle(name or DEFAULT))
+
+
+def benchmark_files(film: Path, rounds: int, engine: Any, rivals: bool) -> dict[str, Any]:
+    """Times annotating a film against its floor, its stages, and, of a network, its `rivals`."""
     from avsl.realtime.annotate import annotate
 
-    engine = choose_engine(engine_name)
-    with tempfile.TemporaryDirectory() as folder:
-        film, out = Path(folder) / "film.mp4", Path(folder) / "out.mp4"
-        write_clip(demo_scene(), film, seconds, size=(720, 1280))
-        frames = pass_through(film, out)
-        floors, ours = [], []
-        for _ in range(rounds):
-            out.unlink()
-            floors.append(timed(lambda: pass_through(film, out)))
-            ours.append(timed(lambda: annotate(film, out, engine, overwrite=True)))
-        _, stages = staged(film, out, engine)
-    ratios = [floor / own for floor, own in zip(floors, ours, strict=True)]
-    return {
-        "cpu": cpu(),
+    out = film.with_name("out.mp4")
+    frames = pass_through(film, out)
+    seconds: defaultdict[str, list[float]] = defaultdict(list)
+    stages: defaultdict[str, list[dict[str, float]]] = defaultdict(list)
+    alone: defaultdict[str, list[float]] = defaultdict(list)
+    engines, plain = {"annotate": engine}, None
+    if rivals:
+        from avsl.realtime.benchmark_rivals import DefaultOnnxRuntime, PlainLoop
+
+        engines["default"] = DefaultOnnxRuntime(engine.bundle)
+        plain = PlainLoop(engine.bundle)
+    for _ in range(rounds):
+        out.unlink()
+        seconds["floor"].append(timed(lambda: pass_through(film, out)))
+        for name, one in engines.items():
+            run = partial(annotate, film, out, one, overwrite=True)
+            seconds[name].append(timed(run))
+            stages[name].append(staged(film, out, one))
+            if plain:
+                alone[name].append(networks_alone(one))
+        if plain:
+            seconds["plain"].append(timed(lambda: plain(film, out)))
+
+    def ratio(over: list[float], under: list[float]) -> list[float]:
+        """Median, least and most of the rounds' ratios."""
+        ratios = [a / b for a, b in zip(over, under, strict=True)]
+        return [round(f(ratios), 3) for f in (statistics.median, min, max)]
+
+    def networks(name: str) -> list[float]:
+        return [sum(ms for part, ms in row.items() if "network" in part) for row in stages[name]]
+
+    found: dict[str, Any] = {
         "engine": f"{engine.spec.name} {engine.spec.version}",
-        "picture": "1280x720",
+        "backend": getattr(engine, "why", "motion"),
         "frames": frames,
-        "decode_encode_fps": round(frames / statistics.median(floors), 1),
-        "annotate_fps": round(frames / statistics.median(ours), 1),
-        "share_of_floor": round(statistics.median(ratios), 3),
-        "share_of_floor_range": [round(min(ratios), 3), round(max(ratios), 3)],
-        "stages_ms": {name: round(ms, 3) for name, ms in stages.items()},
+        "fps": {name: round(frames / statistics.median(s), 1) for name, s in seconds.items()},
+        "share_of_floor": ratio(seconds["floor"], seconds["annotate"]),
+        "stages_ms": {
+            name: round(statistics.median(row[name] for row in stages["annotate"]), 3)
+            for name in stages["annotate"][0]
+        },
     }
+    if plain:
+        found |= {
+            "times_plain": ratio(seconds["plain"], seconds["annotate"]),
+            "networks_ms": {n: round(statistics.median(networks(n)), 2) for n in engines},
+            "networks_times_default": ratio(networks("default"), networks("annotate")),
+            "alone_ms": {n: round(statistics.median(alone[n]), 2) for n in engines},
+            "alone_times_default": ratio(alone["default"], alone["annotate"]),
+        }
+    return found
+
+
+def networks_alone(engine: Any) -> float:
+    """ms a picture of both networks with nothing beside them, sound being encoded once per hop."""
+    import numpy as np
+
+    spec, rng = engine.spec, np.random.default_rng(0)
+    picture = rng.integers(0, 256, (*spec.picture_size, 3), np.uint8)
+    samples = rng.normal(0, 0.1, spec.window.length).astype(np.float32)
+    hops = min(1.0, spec.window.rate / spec.window.hop / FPS)
+    embedding = engine.embed(samples)
+    sound = [timed(lambda: engine.embed(samples)) for _ in range(10)]
+    seen = [timed(lambda: engine.localize(picture, embedding)) for _ in range(10)]
+    return 1000 * (hops * statistics.median(sound) + statistics.median(seen))
 
 
 def report(result: dict[str, Any]) -> str:
     """The result as Markdown."""
-    stages = result["stages_ms"]
-    whole = sum(stages.values())
-    low, high = result["share_of_floor_range"]
+    networks = result["networks"]
+
+    def row(name: str, *cells: str) -> str:
+        return f"| {name} | {' | '.join(cells)} |"
+
+    def table(title: str, rows: dict[str, Callable[[dict[str, Any]], str]]) -> list[str]:
+        lines = [row(title, *(n["engine"] for n in networks)), "|---|" + "---:|" * len(networks)]
+        for name, cell in rows.items():
+            with suppress(KeyError):  # a rival that was not run, or a stage that is not there
+                lines.append(row(name, *(cell(n) for n in networks)))
+        return [*lines, ""]
+
+    def span(values: list[float], unit: float = 1, after: str = "") -> str:
+        middle, low, high = (f"{unit * value:.{0 if unit > 1 else 1}f}" for value in values)
+        return f"{middle}{after} ({low} to {high})"
+
+    def stage(name: str) -> Callable[[dict[str, Any]], str]:
+        return lambda n: (
+            f"{n['stages_ms'][name]:.2f} "
+            f"({100 * n['stages_ms'][name] / sum(n['stages_ms'].values()):.0f} %)"
+        )
+
     return "\n".join(
         [
-            f"{result['cpu']}; engine {result['engine']}; {result['picture']}, every frame",
+            f"{result['machine']}; {result['picture']}, every frame",
+            *(f"{n['engine']}: {n['backend']}" for n in networks),
             "",
-            "| | frames/s |",
-            "|---|---:|",
-            f"| decode and encode alone | {result['decode_encode_fps']} |",
-            f"| annotate | {result['annotate_fps']} |",
-            f"| share of the floor | {100 * result['share_of_floor']:.0f} % "
-            f"({100 * low:.0f} to {100 * high:.0f}) |",
-            "",
-            "| stage | ms a frame | share |",
-            "|---|---:|---:|",
-            *(f"| {name} | {ms:.2f} | {100 * ms / whole:.0f} % |" for name, ms in stages.items()),
+            *table(
+                "frames/s",
+                {
+                    "decode and encode alone": lambda n: f"{n['fps']['floor']}",
+                    "annotate": lambda n: f"{n['fps']['annotate']}",
+                    "annotate, default ONNX Runtime": lambda n: f"{n['fps']['default']}",
+                    "plain PyTorch loop": lambda n: f"{n['fps']['plain']}",
+                    "annotate: share of decode and encode": lambda n: span(
+                        n["share_of_floor"], 100, " %"
+                    ),
+                    "annotate: times the plain loop": lambda n: span(n["times_plain"]),
+                },
+            ),
+            *table(
+                "networks, ms a picture",
+                {
+                    "beside decoder and encoder": lambda n: f"{n['networks_ms']['annotate']}",
+                    "default ONNX Runtime there": lambda n: f"{n['networks_ms']['default']}",
+                    "times faster": lambda n: span(n["networks_times_default"]),
+                    "alone": lambda n: f"{n['alone_ms']['annotate']}",
+                    "default ONNX Runtime alone": lambda n: f"{n['alone_ms']['default']}",
+                    "times faster alone": lambda n: span(n["alone_times_default"]),
+                },
+            ),
+            *table(
+                "stage, ms a picture",
+                {name: stage(name) for n in networks for name in n["stages_ms"]},
+            ),
+            *(line for n in networks for line in n.get("roofline", {}).get("lines", [])),
         ]
     )
+
+
+def papers_pair(folder: Path) -> Path:
+    """Writes the paper's pair; in a process of its own, as nothing here imports training."""
+    bundle = folder / "pair"
+    command = [sys.executable, "-m", "avsl.train.papers_pair", str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"the paper's pair can't be made: {done.stderr.strip().splitlines()[-1]}")
+    return bundle
 
 
 def command(
     seconds: Annotated[float, typer.Option(min=1, help="Length of film or session.")] = 8.0,
     rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 3,
-    engine: Annotated[str | None, typer.Option(help="Engine folder, motion, or both.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Engine folder, motion, or both, and no other.")
+    ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="The live loop instead, on fake devices.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw the figures here (PNG).")] = None,
 ) -> None:
-    """Time annotating against decoding and encoding alone, and each of its stages; or, live, how
-    old the picture on the screen is."""
+    """Time annotating against decoding and encoding alone, against ONNX Runtime as it comes and
+    a plain PyTorch loop, and each of its stages; or, live, how old the picture on the screen is."""
     result: Any
     if live:
         from avsl.realtime import benchmark_live
@@ -179,10 +291,44 @@ def command(
         result = benchmark_live.benchmark_live(seconds, engine)
         print(f"{cpu()}\n\n{benchmark_live.report(result)}")
     else:
-        result = benchmark_files(seconds, rounds, engine)
+        result = measured(seconds, rounds, engine)
         print(report(result))
+        if chart:
+            from avsl.realtime.benchmark_chart import draw
+
+            draw(result, chart)
     if out:
         out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+
+
+def measured(seconds: float, rounds: int, engine: str | None) -> dict[str, Any]:
+    """All figures of the networks that are asked for, on a film of 1280x720."""
+    from avsl.demos.clips import demo_scene, write_clip
+
+    able = all(importlib.util.find_spec(name) for name in ("torch", "onnx", "onnxscript"))
+    if not able:
+        print(
+            "without PyTorch: no paper's pair, nothing to compare with (pip install 'avsl[train]')"
+        )
+    machine, on_gpu = cpu(), False
+    if able:
+        from avsl.realtime import benchmark_roofline
+
+        on_gpu = benchmark_roofline.on_gpu()
+        machine += f"; {benchmark_roofline.gpu()}" if on_gpu else "; no GPU"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        film = folder / "film.mp4"
+        write_clip(demo_scene(), film, seconds, rate=FPS, size=(720, 1280))
+        names = [engine] if engine or not able else [None, str(papers_pair(folder))]
+        networks = []
+        for each in names:
+            ours = opened(each)
+            network = hasattr(ours, "bundle")
+            networks.append(benchmark_files(film, rounds, ours, able and network))
+            if network and on_gpu:
+                networks[-1]["roofline"] = benchmark_roofline.roofline(ours.bundle)
+    return {"machine": machine, "picture": "1280x720", "networks": networks}
 
 
 if __name__ == "__main__":
