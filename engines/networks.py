@@ -195,7 +195,8 @@ class WaveEncoder(SoundEncoder):
     def forward(self, x: Tensor) -> Tensor:
         x = self.body(x[:, None])  # [B, C, S / 512]
         k = x.shape[2] // 4
-        x = F.avg_pool1d(x[..., -4 * k :], k)
+        # In two dimensions: TensorRT's parser knows no others.
+        x = F.avg_pool2d(x[:, None, :, -4 * k :], (1, k))
         return cast(Tensor, self.head(x.flatten(1)))
 
 

@@ -70,7 +70,7 @@ class PlainLoop:
         from avsl.engines.networks import Ensemble, Network, NetworkSpec
 
         meta = bundle.meta
-        specs = meta["networks"] if "networks" in meta else [meta["network"]]  # before 0.2
+        specs = meta["networks"] if "networks" in meta else [meta["network"]]  # in the oldest
         networks = [
             Network(NetworkSpec(**{**spec, "picture_size": tuple(spec["picture_size"])}))
             for spec in specs

@@ -1,0 +1,158 @@
+"""Census of the exported graphs: precisions, casts, inputs and outputs, and operations that
+TensorRT's ONNX parser takes; no GPU is needed for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="graphs are read with the extra: pip install '.[train]'")
+
+from avsl.engines import DEFAULT, load_bundle  # noqa: E402
+
+FLOAT, HALF, UINT8 = (getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "UINT8"))
+BOTH = {FLOAT, HALF}
+
+PARSED = {
+    "Add": BOTH,
+    "AveragePool": BOTH,  # two or three dimensions only
+    "Cast": {FLOAT, HALF, UINT8},  # UINT8 as a network's input only, since 8.5
+    "Clip": BOTH,
+    "Concat": BOTH,
+    "Conv": BOTH,
+    "Div": BOTH,
+    "Gemm": BOTH,
+    "Log": BOTH,
+    "Max": BOTH,
+    "MaxPool": BOTH,  # two or three dimensions only
+    "Mul": BOTH,
+    "Pow": BOTH,
+    "ReduceMax": BOTH,
+    "ReduceMean": BOTH,
+    "ReduceSum": BOTH,
+    "Relu": BOTH,
+    "Reshape": BOTH,
+    "Resize": BOTH,
+    "Sigmoid": BOTH,
+    "Split": BOTH,
+    "Sqrt": BOTH,
+    "Sub": BOTH,
+    "Transpose": BOTH,
+    "Unsqueeze": BOTH,
+}
+"""What TensorRT's ONNX parser takes, and in which of our types: docs/operators.md of
+onnx/onnx-tensorrt as it was for TensorRT 8.5, the newest that was at hand. The changelog beside it,
+up to 10.6, takes none of them away. Only what our graphs have is here; what is new in them must be
+looked up before it is added."""
+
+FIXED = {"log-mel": 2, "wave": 0, "vggish": 2, "soundnet": 1}
+"""Convolutions of a sound encoder's front, which stay in single precision."""
+CASTS = {"log-mel": 2, "wave": 2, "vggish": 4, "soundnet": 4}
+"""Into half and back; and where the paper's encoders take a largest value, back and into half, for
+ONNX Runtime has no ReduceMax in half."""
+
+
+@pytest.fixture(scope="module", params=["shipped", "two small", "paper's pair"])
+def bundle(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[str]]:
+    """A bundle's folder, and the sound encoders in it."""
+    if request.param == "shipped":
+        return DEFAULT, ["log-mel"]
+    torch = pytest.importorskip("torch", reason="exporting needs the extra: pip install '.[train]'")
+    torch.set_num_threads(1)  # beside others on two cores, threads spin for minutes
+    folder = tmp_path_factory.mktemp("bundle") / "engine"
+    from avsl.engines.networks import Ensemble, Network, NetworkSpec
+    from avsl.train.export import write_bundle
+    from avsl.train.papers_pair import THRESHOLDS, write_papers_pair
+
+    if request.param == "paper's pair":
+        write_papers_pair(folder)
+        return folder, ["vggish", "soundnet"]
+    sounds = ["log-mel", "wave"]
+    pair = Ensemble([Network(NetworkSpec(sound=sound, width=8)) for sound in sounds])
+    write_bundle(pair, folder, name="t", version="0", thresholds=THRESHOLDS, training={})
+    return folder, sounds
+
+
+def typed_graph(path: Path) -> tuple[onnx.GraphProto, dict[str, int]]:
+    """A graph, and the type of each tensor in it."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True)
+    graph = model.graph
+    types = {t.name: t.data_type for t in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        types[value.name] = value.type.tensor_type.elem_type
+    return graph, types
+
+
+def test_inputs_and_outputs_are_as_designed(bundle: tuple[Path, list[str]]) -> None:
+    folder, _ = bundle
+    spec = load_bundle(folder)
+    samples = ("samples", FLOAT, ["batch", spec.window.length])
+    embedding = ("embedding", FLOAT, ["batch", spec.embedding_size])
+    picture = ("picture", UINT8, ["batch", *spec.picture_size, 3])
+    found = {}
+    for name in ("sound", "picture"):
+        graph, types = typed_graph(folder / f"{name}.onnx")
+        found[name] = [
+            (
+                value.name,
+                types[value.name],
+                [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim],
+            )
+            for value in (*graph.input, *graph.output)
+        ]
+    assert found["sound"] == [samples, embedding]
+    assert found["picture"] == [picture, embedding, ("map", FLOAT, ["batch", *spec.map_size])]
+
+
+def test_encoders_are_half_precision_and_fronts_single(bundle: tuple[Path, list[str]]) -> None:
+    folder, sounds = bundle
+    for name, single in (("sound", sum(FIXED[sound] for sound in sounds)), ("picture", 0)):
+        graph, types = typed_graph(folder / f"{name}.onnx")
+        layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+        weights = Counter(types[tensor] for node in layers for tensor in node.input[1:2])
+        assert weights[FLOAT] == single
+        assert weights[HALF] > 5 * len(sounds)
+        assert not {types[name] for node in layers for name in node.output} - BOTH
+        sizes = Counter[int]()
+        for tensor in graph.initializer:
+            sizes[tensor.data_type] += int(np.prod(tensor.dims))
+        assert name == "sound" or sizes[FLOAT] < 30, "scalars only"
+
+
+def test_casts_are_where_they_should_be(bundle: tuple[Path, list[str]]) -> None:
+    """The picture's is its first, and the only thing that takes uint8; one into half; one back for
+    each network."""
+    folder, sounds = bundle
+    graph, types = typed_graph(folder / "picture.onnx")
+    takes = [node for node in graph.node if UINT8 in [types.get(name) for name in node.input]]
+    assert [(node.op_type, list(node.input)) for node in takes] == [("Cast", ["picture"])]
+    assert graph.node[0].op_type == "Cast"
+    assert sum(node.op_type == "Cast" for node in graph.node) == 2 + len(sounds)
+    graph, _ = typed_graph(folder / "sound.onnx")
+    expected = sum(CASTS[sound] for sound in sounds)
+    assert sum(node.op_type == "Cast" for node in graph.node) == expected
+
+
+def test_tensorrt_s_parser_takes_every_operation(bundle: tuple[Path, list[str]]) -> None:
+    folder, _ = bundle
+    for name in ("sound.onnx", "picture.onnx"):
+        graph, types = typed_graph(folder / name)
+        constants = {tensor.name for tensor in graph.initializer}
+        for node in graph.node:
+            assert node.domain == ""
+            assert node.op_type in PARSED, f"{node.op_type}: look it up, STFT and DFT are not"
+            given = {types[x] for x in node.input if x and x not in constants}
+            assert given <= PARSED[node.op_type], f"{node.op_type} of {given}"
+            of = {attribute.name: attribute for attribute in node.attribute}
+            if "Pool" in node.op_type:
+                assert len(of["kernel_shape"].ints) in (2, 3)
+            if node.op_type == "Resize":
+                assert of["mode"].s in (b"nearest", b"linear")
+                assert of["nearest_mode"].s in (b"floor", b"ceil", b"round_prefer_floor")
+            if node.op_type == "Unsqueeze":
+                assert node.input[1] in constants
