@@ -47,7 +47,7 @@ class Setup:
         return OpenVinoEngine(bundle, self.threads)
 
 
-def open_cpu(bundle: Bundle, which: str = "auto") -> NetworkEngine:
+def open_cpu(bundle: Bundle, which: str = "auto") -> OnnxRuntimeEngine | OpenVinoEngine:
     """A bundle on the CPU, in the faster of what is installed, or in `which` ("onnxruntime",
     "openvino"), as fast as that goes. Its `why` says in one line what it is and why.
 

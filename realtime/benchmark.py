@@ -164,7 +164,7 @@ def benchmark_files(film: Path, rounds: int, engine: Any, rivals: bool) -> dict[
 
     found: dict[str, Any] = {
         "engine": f"{engine.spec.name} {engine.spec.version}",
-        "backend": getattr(engine, "why", "motion"),
+        "backend": getattr(engine, "why", engine.spec.name),
         "frames": frames,
         "fps": {name: round(frames / statistics.median(s), 1) for name, s in seconds.items()},
         "share_of_floor": ratio(seconds["floor"], seconds["annotate"]),

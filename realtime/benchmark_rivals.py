@@ -103,13 +103,13 @@ class PlainLoop:
         import torch
         import torch.nn.functional as F
 
-        whole = rgb.permute(2, 0, 1)[None].float() / 127.5 - 1
-        size = self.bundle.picture_size
-        x = F.interpolate(whole, size, mode="bilinear", antialias=True)
-        p = self.ensemble.probability(self.ensemble(x, samples[None]))
-        p = F.interpolate(p[:, None], rgb.shape[:2], mode="bilinear")[0, 0, :, :, None]
-        colour = torch.cat([p, 1 - (2 * p - 1).abs(), 1 - p], 2)
-        return (0.6 * rgb + 0.4 * 255 * colour).byte()
+        small = F.interpolate(
+            rgb.permute(2, 0, 1)[None], self.bundle.picture_size, mode="bilinear", antialias=True
+        )
+        p = self.ensemble.probability(self.ensemble(small.float() / 127.5 - 1, samples[None]))
+        colour = 102 * torch.stack([p, 1 - (2 * p - 1).abs(), 1 - p], 1)
+        stretched = F.interpolate(colour, rgb.shape[:2], mode="bilinear")[0].permute(1, 2, 0)
+        return stretched.add_(rgb, alpha=0.6).byte().contiguous()
 
 
 def _like(picture: Any, rgb: Picture) -> Any:
