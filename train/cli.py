@@ -16,7 +16,7 @@ from rich.progress import Progress, TaskID
 
 from avsl.engines import DEFAULT, UserError, choose_engine
 from avsl.engines.errors import exit_on_user_error
-from avsl.train.recipe import Recipe, cast_of, load_recipe
+from avsl.train.recipe import Recipe, cast_of, casts_of, load_recipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,10 +74,36 @@ def scenes(
             out,
             count,
             seed,
-            cast=cast_of(cutouts),
+            cast=cast_of(cutouts, "train"),
             progress=lambda done: progress("scenes", done, count),
         )
     print(f"{out}: {count} scenes")
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(help="Folder with pictures/ and sounds/.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder.")] = Path("prepared"),
+) -> None:
+    """Make photographs and recordings ready to train on.
+
+    pictures/KIND/*.jpg and sounds/KIND/*.ogg, a folder for each kind of thing; besides
+    pictures/_silent, pictures/_background and sounds/_offscreen. Each thing is
+    cut out, and all is split into training, validation and test:
+
+      avsl-train prepare mine -o prepared
+
+      avsl-train fit train/recipes/real.toml --run runs/real --set 'cutouts="prepared"'
+    """
+    from avsl.train.prepare import prepare as prepare_folder
+
+    with _bars() as progress:
+        counts, left_out = prepare_folder(
+            source, out, progress=lambda done, total: progress("prepare", done, total)
+        )
+    for line in left_out:
+        print(f"left out: {line}")
+    print(f"{out}: " + ", ".join(f"{count} files for {split}" for split, count in counts.items()))
 
 
 @app.command()
@@ -127,13 +153,13 @@ def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) 
     from avsl.train.processes import check_shares, processes
     from avsl.train.run import prepare_run
 
-    cast = cast_of(chosen.cutouts)
+    casts = casts_of(chosen.cutouts)
     process = processes()
     check_shares(chosen, process.num_processes)
     with process.main_process_first(), _bars() as progress:
         if process.is_main_process:
             prepare_run(chosen, run, resume)
-        material = open_material(chosen, run, cast=cast, skip_bad=skip_bad, progress=progress)
+        material = open_material(chosen, run, casts=casts, skip_bad=skip_bad, progress=progress)
     if material.leaks and process.is_main_process:
         print(f"{material.leaks} clips left out of training: they are among the test clips")
     few = len(material.unlabelled.ids)
@@ -149,7 +175,7 @@ def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) 
             chosen,
             run / "engine",
             material if chosen.data else None,
-            cast=cast,
+            casts=casts,
             made_by=made_by,
             progress=progress,
         )
@@ -193,12 +219,17 @@ def evaluate(
             progress("evaluate", done, total)
 
         if movers:
-            scores = evaluate_movers(engine, count, progress=told)
+            scores = evaluate_movers(
+                engine,
+                count,
+                cast=cast_of(cutouts, "test") if cutouts else None,
+                progress=told,
+            )
         elif clips:
             scores = evaluate_clips(choose_engine(engine), clips, picture_at, progress=told)
         else:
             scores = evaluate_scenes(
-                choose_engine(engine), count, cast=cast_of(cutouts), progress=told
+                choose_engine(engine), count, cast=cast_of(cutouts, "test"), progress=told
             )
     lines = movers_lines(scores) if movers else [*score_lines(scores), "", *table_lines(scores)]
     print("\n".join(lines).strip())

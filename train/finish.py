@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avsl.demos.scenes import DRAWN, Cast
+from avsl.demos.scenes import Cast
 from avsl.engines import Resizer, open_engine
 from avsl.engines.networks import Ensemble, combined
 from avsl.train.evaluate import (
@@ -25,7 +25,7 @@ from avsl.train.evaluate import (
 )
 from avsl.train.export import add_scores, calibrate, write_bundle
 from avsl.train.material import Material
-from avsl.train.recipe import Recipe, to_toml
+from avsl.train.recipe import DRAWN_CASTS, Casts, Recipe, to_toml
 from avsl.train.validate import logits_on
 from avsl.train.views import cells_of, pictures_to_input
 
@@ -39,7 +39,7 @@ def finish(
     folder: Path,
     material: Material | None = None,
     *,
-    cast: Cast = DRAWN,
+    casts: Casts = DRAWN_CASTS,
     made_by: str = "",
     old_scores: dict[str, Any] | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -52,13 +52,15 @@ def finish(
         old_scores: of an engine that this one replaces, shown beside its own in the model card.
     """
     if material is None:
-        logits, boxes, negatives = _scene_logits(ensemble, recipe.held_out, cast, progress)
+        logits, boxes, negatives = _scene_logits(
+            ensemble, recipe.held_out, casts.validation, progress
+        )
     else:
         logits, boxes, negatives = _clip_logits(ensemble, material)
     thresholds = set_calibration(ensemble, logits, boxes, negatives)
     training: dict[str, Any] = {"recipe": asdict(recipe)}
     if material is None:
-        training["families"] = [family.name for family in cast.families]
+        training["families"] = [family.name for family in casts.train.families]
     version = importlib.metadata.version("avsl")
     write_bundle(
         ensemble,
@@ -72,7 +74,7 @@ def finish(
     if material is None:
         count = recipe.held_out
         scores = evaluate_scenes(
-            engine, count, cast=cast, progress=lambda done: progress("evaluate", done, count)
+            engine, count, cast=casts.test, progress=lambda done: progress("evaluate", done, count)
         )
     else:
         pack, ids = material.test
@@ -80,7 +82,7 @@ def finish(
             engine, pack, ids, progress=lambda done: progress("evaluate", done, len(ids))
         )
         scores["clips"] = "test" if recipe.test else "validation"
-    card = model_card(recipe, thresholds, scores, cast, made_by, old_scores)
+    card = model_card(recipe, thresholds, scores, casts.train, made_by, old_scores)
     add_scores(folder, scores, card)
     return scores
 
