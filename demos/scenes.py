@@ -130,7 +130,8 @@ class Scene:
         masks = np.concatenate([hidden, np.zeros((len(self.things), height, width), np.float32)])
         _paint_all(self.things, time, canvas, self.aspect, masks, len(hidden))
         if self.camera:
-            canvas = self.camera(np.random.default_rng((*self.seed, 9, round(time * 1e6))), canvas)
+            moment = 2**40 + round(time * 1e6)  # a seed must not be negative
+            canvas = self.camera(np.random.default_rng((*self.seed, 9, moment)), canvas)
         return np.rint(canvas * 255).astype(np.uint8), masks
 
     def sound(self, start: float, seconds: float, rate: int = RATE) -> Samples:

@@ -8,15 +8,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from avsl.engines import DEFAULT, UserError, choose_engine
+from avsl.engines import UserError, choose_engine
 from avsl.engines.errors import exit_on_user_error
 from avsl.train.recipe import Recipe, cast_of, casts_of, load_recipe
+
+FAILURES = 30
+"""How many scenes the PNG of failures shows, at the most."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -147,7 +150,8 @@ def fit(
 
 def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) -> None:
     """Of several processes the first makes what is on disk, and speaks."""
-    from avsl.train.finish import finish, score_lines, table_lines
+    from avsl.train.card import kinds_lines, score_lines, table_lines
+    from avsl.train.finish import finish
     from avsl.train.fit import fit as fit_networks
     from avsl.train.material import open_material
     from avsl.train.processes import check_shares, processes
@@ -179,15 +183,17 @@ def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) 
             made_by=made_by,
             progress=progress,
         )
-    print("\n".join(score_lines(scores) or table_lines(scores)))
+    lines = [*score_lines(scores), "", *kinds_lines(scores)]
+    print("\n".join(table_lines(scores) if chosen.data else lines).strip())
     print(f"{run / 'engine'}: the engine; avsl-live FILE -o OUT --engine {run / 'engine'}")
 
 
 @app.command()
 def evaluate(
     engine: Annotated[
-        str, typer.Argument(help="Engine folder, motion, or both; by default what ships.")
-    ] = str(DEFAULT),
+        str | None,
+        typer.Argument(help="both, real, drawn, motion, or a folder; by default what ships."),
+    ] = None,
     scenes: Annotated[
         int | None,
         typer.Option(min=1, help="How many scenes: 1000, or 12 of each kind of --movers."),
@@ -203,16 +209,21 @@ def evaluate(
     ] = "end",
     cutouts: Cutouts = None,
     out: Annotated[Path | None, typer.Option("--json", help="Write the scores here too.")] = None,
+    failures: Annotated[
+        Path | None, typer.Option(help="A PNG of scenes in which it was wrong.")
+    ] = None,
 ) -> None:
     """Measure an engine on scenes, or clips, that no training has seen.
 
-    Example: avsl-train evaluate runs/first/engine --scenes 200
+    Example: avsl-train evaluate --cutouts prepared --failures wrong.png
     """
+    from avsl.train.card import kinds_lines, score_lines, table_lines
     from avsl.train.evaluate import evaluate_clips, evaluate_scenes
-    from avsl.train.finish import score_lines, table_lines
     from avsl.train.movers import evaluate_movers, movers_lines
 
     count = scenes or (12 if movers else 1000)
+    # Of drawn scenes the engine for real things knows nothing.
+    engine = engine or ("both" if cutouts or movers or clips else "drawn")
     with _bars() as progress:
 
         def told(done: int, total: int = count) -> None:
@@ -228,11 +239,21 @@ def evaluate(
         elif clips:
             scores = evaluate_clips(choose_engine(engine), clips, picture_at, progress=told)
         else:
+            wrong: list[Any] = []
             scores = evaluate_scenes(
-                choose_engine(engine), count, cast=cast_of(cutouts, "test"), progress=told
+                choose_engine(engine),
+                count,
+                cast=cast_of(cutouts, "test"),
+                others={"drawn-scenes engine": choose_engine("drawn")} if cutouts else None,
+                failed=lambda *one: wrong.append(one) if len(wrong) < FAILURES else None,
+                progress=told,
             )
-    lines = movers_lines(scores) if movers else [*score_lines(scores), "", *table_lines(scores)]
-    print("\n".join(lines).strip())
+            if failures:
+                from avsl.train.plots import draw_failures
+
+                draw_failures(failures, wrong)
+    lines = [*score_lines(scores), "", *kinds_lines(scores), *table_lines(scores)]
+    print("\n".join(movers_lines(scores) if movers else lines).strip())
     if out:
         out.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
 

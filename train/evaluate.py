@@ -121,12 +121,15 @@ def evaluate_scenes(
     seed: int = TEST_SEED,
     cast: Cast = DRAWN,
     others: dict[str, Engine] | None = None,
+    failed: Callable[[Still, Localization], None] = lambda still, heard: None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
     """Measures an engine on `count` held-out scenes; those of a cast that isn't drawn move.
 
     Args:
         others: engines of the same picture and window to set beside it in the table.
+        failed: told of each scene in which the peak is not in what sounds, or in which something
+            is said to sound that is not in view.
 
     Returns:
         Shares in 0..1: what the README of a bundle prints, see `SCORES`; `n` counts behind each;
@@ -163,6 +166,8 @@ def evaluate_scenes(
                     rows[name].append((np.mean(maps, 0), truth))
             before.append(still.samples)
             _positives(tally, kinds, engine, still, heard)
+        if _wrong(still, heard):
+            failed(still, heard)
         progress(done)
     glow = engine.spec.thresholds.glow
     return {
@@ -282,6 +287,13 @@ def _positives(
         swapped = hear(engine, still.picture, with_sound_of(scene, other).sound(-1, 1))
         x, y = map_peak(swapped.map)
         tally.add("interactive", swapped.state != "silent" and in_box(x, y, still.boxes[other]))
+
+
+def _wrong(still: Still, heard: Localization) -> bool:
+    if not still.truth:
+        return heard.state == "sounding"
+    x, y = map_peak(heard.map)
+    return not any(in_box(x, y, box) for box in still.truth)
 
 
 def _beside(peak: tuple[float, float, float], still: Still) -> bool:

@@ -6,6 +6,7 @@ FROM/pictures/_silent/      things that make no sound; NAME_123.jpg is of the ki
 FROM/pictures/_background/  places without any of them
 FROM/sounds/KIND/*.ogg      recordings; KIND-more/ is of the same kind
 FROM/sounds/_offscreen/     sounds of what is never in view
+FROM/ATTRIBUTION.md         whose they are; goes into the model cards of what is trained on them
 
 Each of OUT/train, OUT/validation and OUT/test is a folder of cut-outs (see demos/cutouts.py).
 """
@@ -29,6 +30,7 @@ from avsl.engines import UserError
 from avsl.train.folders import new_folder
 from avsl.train.workers import in_parallel
 
+ATTRIBUTION = "ATTRIBUTION.md"
 SHARES = {"train": 0.7, "validation": 0.12, "test": 0.18}
 SIDE = 320
 """Photographs are kept at no more than this many pixels a side."""
@@ -74,6 +76,8 @@ def prepare(
             raise UserError(f"{source}: no pictures and sounds of the same kind in it")
         for _, _, goal in items:
             goal.parent.mkdir(parents=True, exist_ok=True)
+        if (source / ATTRIBUTION).exists():
+            shutil.copyfile(source / ATTRIBUTION, beside / ATTRIBUTION)
         said = []
         for done, fault in enumerate(in_parallel(_make, items), 1):
             said += [fault] if fault else []
