@@ -5,21 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from avsl.engines.both import BothEngine
-from avsl.engines.bundle import DEFAULT
+from avsl.engines.bundle import DEFAULT, DRAWN
 from avsl.engines.engine import Engine, open_engine
 from avsl.engines.motion import MotionEngine
 
+SHIPPED = {"real": DEFAULT, "drawn": DRAWN}
+
 
 def choose_engine(name: str | Path | None = None) -> Engine:
-    """`motion`; `both`, which is the network that ships and motion, or `both:FOLDER` with a network
-    of one's own; or the folder of a network. By default the network that ships.
+    """`both`, which is the default: the network for real things that ships, and motion beside it;
+    `both:NETWORK` with another network; or `motion` or a NETWORK alone: `real`, `drawn`, or the
+    folder of one.
 
     Raises:
         UserError: there is no such folder, or it is no engine.
     """
-    word, _, folder = str(name or DEFAULT).partition(":")
+    word, _, network = str(name or "both").partition(":")
     if word == "motion":
         return MotionEngine()
     if word == "both":
-        return BothEngine(open_engine(folder or DEFAULT))
-    return open_engine(name or DEFAULT)
+        return BothEngine(open_engine(SHIPPED.get(network or "real", network)))
+    return open_engine(SHIPPED.get(str(name), name))

@@ -8,7 +8,7 @@ from avsl.engines import UserError, open_engine
 from avsl.train.finish import Progress, finish
 from avsl.train.fit import ensemble_of, stage_networks, stages
 from avsl.train.material import open_material
-from avsl.train.recipe import CHOICES, cast_of, load_recipe
+from avsl.train.recipe import CHOICES, casts_of, load_recipe
 
 
 def build(
@@ -42,7 +42,7 @@ def build(
         recipe,
         folder,
         open_material(recipe, source, progress=progress) if recipe.data else None,
-        cast=cast_of(recipe.cutouts),
+        casts=casts_of(recipe.cutouts),
         made_by=f"avsl-train build {source.name}",
         progress=progress,
     )
