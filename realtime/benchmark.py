@@ -1,6 +1,7 @@
 """How close to the floor: `python -m avsl.realtime.benchmark [--live]`.
 
-Two networks: the one that ships, and the paper's pair with random weights. The floor of annotating
+Two networks: the one that ships, and the paper's pair with random weights (or what `--engine`
+names). The floor of annotating
 is decoding and encoding the same film with the same settings and nothing in between. It, annotating
 and what that is set against (`benchmark_rivals.py`) are timed in turn in one run, so the machine's
 moods cancel out. On an NVIDIA GPU, `benchmark_roofline.py` adds how near each layer is to its
@@ -117,14 +118,27 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def opened(name: str | None) -> Any:
-    """The engine of that name, as fast as the CPU runs it."""
-    from avsl.engines import DEFAULT, choose_engine, load_bundle
+def opened(name: str, folder: Path) -> Any:
+    """The engine of that name, as fast as the CPU runs it; `pair` is the paper's, with random
+    weights, made in `folder`."""
+    from avsl.engines import choose_engine, load_bundle
+    from avsl.engines.choose import SHIPPED
     from avsl.engines.cpu import open_cpu
 
-    if (name or "").partition(":")[0] in ("motion", "both"):
+    if name.partition(":")[0] in ("motion", "both"):
         return choose_engine(name)
-    return open_cpu(load_bundle(name or DEFAULT))
+    if name == "pair":
+        return open_cpu(load_bundle(papers_pair(folder / "pair")))
+    return open_cpu(load_bundle(SHIPPED.get(name, name)))
+
+
+def papers_pair(bundle: Path) -> Path:
+    """Has the paper's pair written, by a process of its own: nothing here imports training."""
+    command = [sys.executable, "-m", "avsl.train.papers_pair", str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"the paper's pair can't be made: {done.stderr.strip().splitlines()[-1]}")
+    return bundle
 
 
 def benchmark_files(film: Path, rounds: int, engine: Any, rivals: bool) -> dict[str, Any]:
@@ -260,21 +274,12 @@ def report(result: dict[str, Any]) -> str:
     )
 
 
-def papers_pair(folder: Path) -> Path:
-    """Writes the paper's pair; in a process of its own, as nothing here imports training."""
-    bundle = folder / "pair"
-    command = [sys.executable, "-m", "avsl.train.papers_pair", str(bundle)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"the paper's pair can't be made: {done.stderr.strip().splitlines()[-1]}")
-    return bundle
-
-
 def command(
     seconds: Annotated[float, typer.Option(min=1, help="Length of film or session.")] = 8.0,
     rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 3,
     engine: Annotated[
-        str | None, typer.Option(help="Engine folder, motion, or both, and no other.")
+        list[str] | None,
+        typer.Option(help="real, pair (the paper's), drawn, both, motion, a folder; may repeat."),
     ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="The live loop instead, on fake devices.")
@@ -288,10 +293,10 @@ def command(
     if live:
         from avsl.realtime import benchmark_live
 
-        result = benchmark_live.benchmark_live(seconds, engine)
+        result = benchmark_live.benchmark_live(seconds, engine[0] if engine else None)
         print(f"{cpu()}\n\n{benchmark_live.report(result)}")
     else:
-        result = measured(seconds, rounds, engine)
+        result = measured(seconds, rounds, engine or ["real", "pair"])
         print(report(result))
         if chart:
             from avsl.realtime.benchmark_chart import draw
@@ -301,7 +306,7 @@ def command(
         out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
 
 
-def measured(seconds: float, rounds: int, engine: str | None) -> dict[str, Any]:
+def measured(seconds: float, rounds: int, engines: list[str]) -> dict[str, Any]:
     """All figures of the networks that are asked for, on a film of 1280x720."""
     from avsl.demos.clips import demo_scene, write_clip
 
@@ -320,14 +325,13 @@ def measured(seconds: float, rounds: int, engine: str | None) -> dict[str, Any]:
         folder = Path(name)
         film = folder / "film.mp4"
         write_clip(demo_scene(), film, seconds, rate=FPS, size=(720, 1280))
-        names = [engine] if engine or not able else [None, str(papers_pair(folder))]
         networks = []
-        for each in names:
-            ours = opened(each)
-            network = hasattr(ours, "bundle")
-            networks.append(benchmark_files(film, rounds, ours, able and network))
+        for each in engines if able else (one for one in engines if one != "pair"):
+            engine = opened(each, folder)
+            network = hasattr(engine, "bundle")
+            networks.append(benchmark_files(film, rounds, engine, able and network))
             if network and on_gpu:
-                networks[-1]["roofline"] = benchmark_roofline.roofline(ours.bundle)
+                networks[-1]["roofline"] = benchmark_roofline.roofline(engine.bundle)
     return {"machine": machine, "picture": "1280x720", "networks": networks}
 
 

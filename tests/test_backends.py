@@ -10,6 +10,7 @@ import pytest
 
 from avsl.demos.scenes import with_sound_of
 from avsl.engines import Bundle, Localization, NetworkEngine, Resizer, load_bundle
+from avsl.engines.bundle import DRAWN
 from avsl.engines.engine import OnnxRuntimeEngine
 from avsl.train.evaluate import TEST_SEED, Still, hear, stills
 from avsl.train.metrics import in_box, map_peak
@@ -49,7 +50,7 @@ def backend(request: pytest.FixtureRequest) -> tuple[float, Open]:
 @pytest.fixture(scope="module")
 def scenes() -> tuple[list[Still], list[Localization]]:
     """Held-out scenes, and what the reference makes of them."""
-    reference = OnnxRuntimeEngine(load_bundle())
+    reference = OnnxRuntimeEngine(load_bundle(DRAWN))
     seen = list(stills(TEST_SEED, 100, Resizer(reference.spec.picture_size)))
     return seen, [hear(reference, still.picture, still.samples) for still in seen]
 
@@ -62,7 +63,7 @@ def test_backends_see_and_say_the_same(
     backend: tuple[float, Open], scenes: tuple[list[Still], list[Localization]]
 ) -> None:
     tolerance, opened = backend
-    engine = opened(load_bundle())
+    engine = opened(load_bundle(DRAWN))
     far = 0
     for still, expected in zip(*scenes, strict=True):
         heard = hear(engine, still.picture, still.samples)
@@ -74,7 +75,7 @@ def test_backends_see_and_say_the_same(
 
 
 def test_another_sound_moves_the_peak_and_none_leaves_it_dark(backend: tuple[float, Open]) -> None:
-    engine = backend[1](load_bundle())
+    engine = backend[1](load_bundle(DRAWN))
     resize = Resizer(engine.spec.picture_size)
     moved = []
     for still in stills(TEST_SEED, 20, resize, kind="one"):
@@ -98,7 +99,7 @@ def test_another_sound_moves_the_peak_and_none_leaves_it_dark(backend: tuple[flo
 def test_extremes_give_probabilities(backend: tuple[float, Open]) -> None:
     """Silence and full-scale noise, which the gate doesn't keep from a network here, on pictures
     that are black, white and noise."""
-    engine = backend[1](load_bundle())
+    engine = backend[1](load_bundle(DRAWN))
     rng = np.random.default_rng(0)
     size = (*engine.spec.picture_size, 3)
     length = engine.spec.window.length

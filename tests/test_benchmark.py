@@ -18,6 +18,7 @@ import onnx  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
 from avsl.engines import load_bundle  # noqa: E402
+from avsl.engines.bundle import DRAWN  # noqa: E402
 from avsl.engines.engine import OnnxRuntimeEngine  # noqa: E402
 from avsl.realtime.benchmark import benchmark_files, report  # noqa: E402
 from avsl.realtime.benchmark_chart import draw  # noqa: E402
@@ -62,7 +63,7 @@ def test_arithmetic_and_traffic_are_counted() -> None:
 
 
 def test_a_network_s_arithmetic_is_that_of_its_layers() -> None:
-    loop = PlainLoop(load_bundle())
+    loop = PlainLoop(load_bundle(DRAWN))
     loop.ensemble.half()
     spec = loop.ensemble.spec
     x = torch.zeros(2, 3, *spec.picture_size, dtype=torch.half)
@@ -81,7 +82,7 @@ def test_a_network_s_arithmetic_is_that_of_its_layers() -> None:
 
 
 def test_default_onnx_runtime_runs_the_same_graphs_in_single_precision() -> None:
-    bundle = load_bundle()
+    bundle = load_bundle(DRAWN)
     for path in (bundle.sound_graph, bundle.picture_graph):
         graph = onnx.load_from_string(single_precision(path)).graph
         assert not {t.data_type for t in graph.initializer} & {onnx.TensorProto.FLOAT16}
@@ -97,7 +98,7 @@ def test_default_onnx_runtime_runs_the_same_graphs_in_single_precision() -> None
 
 def test_figures_add_up_and_are_shown(tmp_path: Path) -> None:
     film = make_video(tmp_path / "film.mp4", size=(320, 240), seconds=1.0)
-    found = benchmark_files(film, 2, OnnxRuntimeEngine(load_bundle()), True)
+    found = benchmark_files(film, 2, OnnxRuntimeEngine(load_bundle(DRAWN)), True)
     assert found["frames"] == len(frame_times(film))
     assert len(frame_times(tmp_path / "out.mp4")) == found["frames"], "the plain loop's film"
     fps, stages = found["fps"], found["stages_ms"]
@@ -121,7 +122,7 @@ def test_figures_add_up_and_are_shown(tmp_path: Path) -> None:
 
 
 def test_the_plain_loop_draws_where_its_network_says() -> None:
-    loop = PlainLoop(load_bundle())
+    loop = PlainLoop(load_bundle(DRAWN))
     rgb = torch.full((90, 160, 3), 100, dtype=torch.uint8)
     with torch.no_grad():
         for side in (0, 1):

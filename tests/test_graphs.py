@@ -11,7 +11,8 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="graphs are read with the extra: pip install '.[train]'")
 
-from avsl.engines import DEFAULT, load_bundle  # noqa: E402
+from avsl.engines import load_bundle  # noqa: E402
+from avsl.engines.choose import SHIPPED  # noqa: E402
 
 FLOAT, HALF, UINT8 = (getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "UINT8"))
 BOTH = {FLOAT, HALF}
@@ -55,13 +56,19 @@ CASTS = {"log-mel": 2, "wave": 2, "vggish": 4, "soundnet": 4}
 ONNX Runtime has no ReduceMax in half."""
 
 
-@pytest.fixture(scope="module", params=["shipped", "two small", "paper's pair"])
+THERE = [name for name, folder in SHIPPED.items() if folder.exists()]
+
+
+@pytest.fixture(scope="module", params=[*THERE, "two small", "paper's pair"])
 def bundle(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[str]]:
     """A bundle's folder, and the sound encoders in it."""
-    if request.param == "shipped":
-        return DEFAULT, ["log-mel"]
+    if request.param in SHIPPED:
+        meta = load_bundle(SHIPPED[request.param]).meta
+        return SHIPPED[request.param], [
+            n.get("sound", "log-mel") for n in meta.get("networks", [{}])
+        ]
     torch = pytest.importorskip("torch", reason="exporting needs the extra: pip install '.[train]'")
     torch.set_num_threads(1)  # beside others on two cores, threads spin for minutes
     folder = tmp_path_factory.mktemp("bundle") / "engine"
