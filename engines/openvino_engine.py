@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ class OpenVinoEngine:
         self, bundle: Bundle, threads: int | None = None, precision: Precision | None = None
     ) -> None:
         try:
-            import openvino as ov
+            ov = _openvino()
         except (ImportError, OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -83,6 +84,21 @@ class OpenVinoEngine:
         feed = [picture[None], embedding[None]]
         out: Map = self._picture.infer(feed, share_inputs=True)[0][0]
         return out
+
+
+def _openvino() -> Any:
+    """The package without its telemetry: it would tell Google Analytics of each import, and nothing
+    leaves the computer. Where `openvino_telemetry` can't be imported it does without."""
+    name = "openvino_telemetry"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        del sys.modules[name]
+        if before:
+            sys.modules[name] = before
+    return openvino
 
 
 def _split(ov: Any, model: Any) -> tuple[Any, Any]:

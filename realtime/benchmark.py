@@ -290,6 +290,8 @@ def command(
     """Time annotating against decoding and encoding alone, against ONNX Runtime as it comes and
     a plain PyTorch loop, and each of its stages; or, live, how old the picture on the screen is."""
     result: Any
+    if chart and not importlib.util.find_spec("matplotlib"):
+        raise UserError("--chart needs matplotlib; pip install 'avsl[train]'")
     if live:
         from avsl.realtime import benchmark_live
 
@@ -298,12 +300,12 @@ def command(
     else:
         result = measured(seconds, rounds, engine or ["real", "pair"])
         print(report(result))
-        if chart:
-            from avsl.realtime.benchmark_chart import draw
-
-            draw(result, chart)
     if out:
         out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    if chart and not live:
+        from avsl.realtime.benchmark_chart import draw
+
+        draw(result, chart)
 
 
 def measured(seconds: float, rounds: int, engines: list[str]) -> dict[str, Any]:

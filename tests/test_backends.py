@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,3 +160,30 @@ def test_half_precision_gives_the_maps_of_the_torch_network(
     assert np.std(maps) > 0.01, "maps that are flat say nothing"
     # These have learnt nothing: some of their maps are nearly level, and bfloat16 turns such over.
     assert same >= (99 if tolerance < 0.01 else 90)
+
+
+def test_openvino_tells_nobody(tmp_path: Path) -> None:
+    """Imported as it is, it reports that to Google Analytics, and keeps an id in ~/intel."""
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("openvino is not installed: pip install 'avsl[openvino]'")
+    program = """
+import socket, sys
+
+def refuse(*arguments, **named):
+    print("SPEAKS", arguments)
+    raise OSError
+
+socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
+from avsl.engines import load_bundle
+from avsl.engines.bundle import DRAWN
+from avsl.engines.openvino_engine import OpenVinoEngine
+OpenVinoEngine(load_bundle(DRAWN))
+print([name for name in sys.modules if name.startswith("openvino_telemetry")])
+"""
+    env = {key: value for key, value in os.environ.items() if key not in ("CI", "BUILD_REASON")}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env=env | {"HOME": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+    assert not (tmp_path / "intel").exists()
