@@ -7,6 +7,7 @@ window is to be opened, cv2 must be imported before the av that pictures need.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from avsl.engines.localization import Localization, State, describe, level_db
     from avsl.engines.pictures import Picture, Resizer
     from avsl.engines.windows import Samples, SoundTimeline, WindowSpec
+
+# ONNX Runtime reports its use to Microsoft, unless it is told not to before it is loaded, and
+# nothing leaves the computer.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _HOMES = {
     "bundle": ("DEFAULT", "Bundle", "EngineSpec", "Thresholds", "load_bundle"),
