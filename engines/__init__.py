@@ -10,18 +10,20 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from avsl.engines.backends import open_engine
     from avsl.engines.bundle import DEFAULT, Bundle, EngineSpec, Thresholds, load_bundle
     from avsl.engines.choose import choose_engine
-    from avsl.engines.engine import Engine, Localizer, NetworkEngine, open_engine
+    from avsl.engines.engine import Engine, Localizer, NetworkEngine
     from avsl.engines.errors import UserError
     from avsl.engines.localization import Localization, State, describe, level_db
     from avsl.engines.pictures import Picture, Resizer
     from avsl.engines.windows import Samples, SoundTimeline, WindowSpec
 
 _HOMES = {
+    "backends": ("open_engine",),
     "bundle": ("DEFAULT", "Bundle", "EngineSpec", "Thresholds", "load_bundle"),
     "choose": ("choose_engine",),
-    "engine": ("Engine", "Localizer", "NetworkEngine", "open_engine"),
+    "engine": ("Engine", "Localizer", "NetworkEngine"),
     "errors": ("UserError",),
     "localization": ("Localization", "State", "describe", "level_db"),
     "pictures": ("Picture", "Resizer"),

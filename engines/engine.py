@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import onnxruntime as ort
 
-from avsl.engines.bundle import DEFAULT, Bundle, EngineSpec, load_bundle
+from avsl.engines.bundle import Bundle, EngineSpec
 from avsl.engines.errors import UserError
 from avsl.engines.localization import (
     Evidence,
@@ -97,15 +97,6 @@ class OnnxRuntimeEngine:
         feed = {"picture": picture[None], "embedding": embedding[None]}
         out: Map = self._picture.run(None, feed)[0][0]
         return out
-
-
-def open_engine(which: Bundle | Path | str = DEFAULT) -> NetworkEngine:
-    """Opens a bundle (by default the one that ships) with the best backend of this machine.
-
-    Raises:
-        UserError: the folder is not a whole, unchanged bundle, or can't be run here.
-    """
-    return OnnxRuntimeEngine(which if isinstance(which, Bundle) else load_bundle(which))
 
 
 class NetworkMaps:

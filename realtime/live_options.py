@@ -21,6 +21,8 @@ class LiveOptions:
     """Width and height that the camera is asked for."""
     fps: float = 30.0
     engine: str | Path = DEFAULT
+    backend: str = "auto"
+    """What runs the engine; see `open_engine`."""
     out: Path | None = None
     """File for the pictures with overlay, and the sound."""
     record: Path | None = None
