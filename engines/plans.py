@@ -78,9 +78,15 @@ def import_tensorrt() -> Any:
 
 
 def gpu_facts(index: int | None = None) -> dict[str, Any]:
-    """What of a GPU a plan depends on."""
+    """What of a GPU a plan depends on.
+
+    Raises:
+        UserError: torch sees none.
+    """
     import torch
 
+    if not torch.cuda.is_available():
+        raise UserError("tensorrt: torch sees no CUDA device here")
     gpu = torch.cuda.get_device_properties(index)
     return {
         "GPU": gpu.name,
@@ -199,15 +205,12 @@ def build_plans(
         UserError: there is no TensorRT or no GPU, TensorRT refuses a graph, or a file can't be
             written.
     """
-    import torch
-
     trt = import_tensorrt()
-    if not torch.cuda.is_available():
-        raise UserError("tensorrt: torch sees no CUDA device here")
+    plans = wanted_plans(bundle, batch, trt.__version__, gpu_facts())
     folder = cache_folder()
     sidecars = []
     with _alone(folder / "lock"):
-        for wanted in wanted_plans(bundle, batch, trt.__version__, gpu_facts()):
+        for wanted in plans:
             try:
                 _, sidecar = load_plan(wanted, folder)
             except UserError:

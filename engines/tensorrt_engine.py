@@ -9,7 +9,6 @@ from torch import Tensor
 
 from avsl.engines.bundle import Bundle
 from avsl.engines.device_engine import DeviceEngine
-from avsl.engines.errors import UserError
 from avsl.engines.plans import (
     NoPlan,
     Wanted,
@@ -34,11 +33,10 @@ class TensorRtEngine(DeviceEngine):
 
     def __init__(self, bundle: Bundle, batch: int = 1, device: torch.device | str = "cuda") -> None:
         trt, device = import_tensorrt(), torch.device(device)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise UserError("tensorrt: torch sees no CUDA device here")
+        plans = wanted_plans(bundle, batch, trt.__version__, gpu_facts(device.index))
         folder = cache_folder()
         graphs, self.precisions = [], set[str]()
-        for wanted in wanted_plans(bundle, batch, trt.__version__, gpu_facts(device.index)):
+        for wanted in plans:
             try:
                 plan, sidecar = load_plan(wanted, folder)
                 self.precisions.add(sidecar["precision"])

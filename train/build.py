@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from avsl.engines import UserError, load_bundle, open_engine
-from avsl.engines.plans import FILE_BATCH, Progress, build_plans, import_tensorrt
+from avsl.engines.plans import FILE_BATCH, Progress, build_plans
 
 # torch and what makes networks are imported where a run is built: an engine's plans need neither
 # onnx nor the rest of the extra `train`.
@@ -38,20 +39,13 @@ def fastest(folder: Path, progress: Progress) -> list[str]:
     """Builds TensorRT's plans of an engine, for live and for files, where there is TensorRT; a line
     about each, and one that says with what the engine runs now."""
     bundle = load_bundle(folder)
-    lines: list[str] = []
+    lines = []
     try:
-        import_tensorrt()
-    except UserError:
-        batches: tuple[int, ...] = ()
-    else:
-        batches = 1, FILE_BATCH
-    try:
-        for plan in (plan for n in batches for plan in build_plans(bundle, n, progress=progress)):
-            share = (
-                f"{100 * plan['half layers']:.0f} % of {plan['layers']} layers in half precision"
-            )
-            took = f"built in {plan['seconds']:.0f} s"
-            lines.append(f"plan {plan['label']}: {plan['precision']}, {share}, {took}")
+        for batch in (1, FILE_BATCH) if find_spec("tensorrt") else ():
+            for plan in build_plans(bundle, batch, progress=progress):
+                half = f"{100 * plan['half layers']:.0f} % of {plan['layers']} layers"
+                took = f"built in {plan['seconds']:.0f} s"
+                lines.append(f"plan {plan['label']}: {plan['precision']} ({half}), {took}")
     except UserError as fault:
         lines.append(f"no plan: {fault}")
     open_engine(bundle, say=lambda line: lines.append(f"{folder}: {line}"))
