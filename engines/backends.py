@@ -45,6 +45,8 @@ def open_engine(
             engine, where = _open(backend, bundle, batch)
         except NoPlan as fault:
             raise UserError(f"{fault}; avsl-train build {bundle.folder} builds it") from None
+        except UserError as fault:
+            raise UserError(f"{fault}; --backend auto takes what runs here") from None
         say(f"{bundle.name} runs with {where}, as asked")
         return engine
     against = []

@@ -81,10 +81,12 @@ def gpu_facts(index: int | None = None) -> dict[str, Any]:
     """What of a GPU a plan depends on.
 
     Raises:
-        UserError: torch sees none.
+        UserError: there is no torch, or it sees none.
     """
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise UserError("tensorrt: needs torch, too; pip install 'avsl[tensorrt]'") from None
     if not torch.cuda.is_available():
         raise UserError("tensorrt: torch sees no CUDA device here")
     gpu = torch.cuda.get_device_properties(index)
@@ -134,7 +136,8 @@ def cache_folder() -> Path:
     place = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
     folder = (Path(place) if place else home) / "avsl" / "plans"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.stat()
     except OSError as error:
         raise UserError(f"{folder}: can't be made; {error.strerror}") from None
@@ -209,13 +212,16 @@ def build_plans(
     plans = wanted_plans(bundle, batch, trt.__version__, gpu_facts())
     folder = cache_folder()
     sidecars = []
-    with _alone(folder / "lock"):
-        for wanted in plans:
-            try:
-                _, sidecar = load_plan(wanted, folder)
-            except UserError:
-                sidecar = _build(trt, wanted, folder, progress)
-            sidecars.append(sidecar)
+    try:
+        with _alone(folder / "lock"):
+            for wanted in plans:
+                try:
+                    _, sidecar = load_plan(wanted, folder)
+                except UserError:
+                    sidecar = _build(trt, wanted, folder, progress)
+                sidecars.append(sidecar)
+    except OSError as error:
+        raise UserError(f"{folder}: can't be written; {error.strerror}") from None
     return sidecars
 
 
@@ -263,10 +269,8 @@ def _write(path: Path, data: bytes) -> None:
     try:
         beside.write_bytes(data)
         beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise UserError(f"{path}: can't be written; {error.strerror}") from None
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -126,26 +126,36 @@ def make_log(trt: Any) -> Any:
 
 def _make_monitor(trt: Any, progress: Callable[[int, int], None]) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Tells of the outermost phase; Ctrl-C ends the build."""
+        """Phases lie in phases: tells how much of the outermost is done, in thousandths. Ctrl-C
+        ends the build."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.steps: dict[str, int] = {}
+            self.phases: dict[str, tuple[str | None, int, int]] = {}  # parent, steps done, steps
+            self.told = -1
             self.stopped = False
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            if not parent_phase:
-                self.steps[phase_name] = num_steps
+            self.phases[phase_name] = parent_phase, 0, num_steps
 
         def step_complete(self, phase_name: str, step: int) -> bool:
+            parent, _, steps = self.phases[phase_name]
+            self.phases[phase_name] = parent, step + 1, steps
+            outermost = max(self.done(name) for name, phase in self.phases.items() if not phase[0])
             try:
-                if phase_name in self.steps:
-                    progress(step + 1, self.steps[phase_name])
+                if (now := int(1000 * outermost)) > self.told:
+                    self.told = now
+                    progress(now, 1000)
             except KeyboardInterrupt:
                 self.stopped = True
             return not self.stopped
 
         def phase_finish(self, phase_name: str) -> None:
-            self.steps.pop(phase_name, None)
+            self.phases.pop(phase_name, None)
+
+        def done(self, name: str) -> float:
+            _, done, steps = self.phases[name]
+            inner = [self.done(n) for n, phase in self.phases.items() if phase[0] == name]
+            return min(1.0, (done + max(inner, default=0.0)) / steps)
 
     return Monitor()

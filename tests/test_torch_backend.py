@@ -144,7 +144,11 @@ def test_what_cannot_run_is_named_and_passed_over(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("backend", "why"),
-    [("torch", "no CUDA device"), ("tensorrt", "tensorrt: "), ("cuda", "must be one of auto")],
+    [
+        ("torch", "no CUDA device here; --backend auto"),
+        ("tensorrt", "tensorrt: "),
+        ("cuda", "must be one of auto"),
+    ],
 )
 def test_a_named_backend_that_cannot_run_is_an_error(
     backend: str, why: str, monkeypatch: pytest.MonkeyPatch
