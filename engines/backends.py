@@ -42,27 +42,27 @@ def open_engine(
     bundle = which if isinstance(which, Bundle) else load_bundle(which)
     if backend != "auto":
         try:
-            engine, where = _open(backend, bundle, batch)
+            engine = _open(backend, bundle, batch)
         except NoPlan as fault:
             raise UserError(f"{fault}; avsl-train build {bundle.folder} builds it") from None
         except UserError as fault:
             raise UserError(f"{fault}; --backend auto takes what runs here") from None
-        say(f"{bundle.name} runs with {where}, as asked")
+        say(f"{bundle.name} runs with {engine.why}, as asked")
         return engine
     against = []
     for better in ("tensorrt", "torch") if _has_nvidia() else ():
         try:
-            engine, where = _open(better, bundle, batch)
+            engine = _open(better, bundle, batch)
         except UserError as fault:
             against.append(str(fault))
             if prepare and isinstance(fault, NoPlan):
                 build_in_background(bundle, batch)
                 against[-1] += ", it is being built for the next start"
         else:
-            say(f"{bundle.name} runs with {where}{_because(against)}")
+            say(f"{bundle.name} runs with {engine.why}{_because(against)}")
             return engine
-    engine, where = _open("cpu", bundle, batch)
-    say(f"{bundle.name} runs with {where}{_because(against or ['no NVIDIA GPU here'])}")
+    engine = _open("cpu", bundle, batch)
+    say(f"{bundle.name} runs with {engine.why}{_because(against or ['no NVIDIA GPU here'])}")
     return engine
 
 
@@ -80,20 +80,21 @@ def _has_nvidia() -> bool:
     return True
 
 
-def _open(backend: str, bundle: Bundle, batch: int) -> tuple[NetworkEngine, str]:
-    """An engine, and on what it runs."""
+def _open(backend: str, bundle: Bundle, batch: int) -> NetworkEngine:
     if backend == "openvino":
-        raise UserError("openvino: can't be used yet; use --backend onnxruntime")
+        raise UserError("openvino: can't be used yet")
     if backend in ("cpu", "onnxruntime"):
-        return OnnxRuntimeEngine(bundle), "onnxruntime"
+        return OnnxRuntimeEngine(bundle)
     try:
-        from avsl.engines.tensorrt_engine import TensorRtEngine
+        if backend == "tensorrt":
+            from avsl.engines.tensorrt_engine import TensorRtEngine
+
+            return TensorRtEngine(bundle, batch)
         from avsl.engines.torch_engine import TorchEngine
 
-        on_gpu = TensorRtEngine(bundle, batch) if backend == "tensorrt" else TorchEngine(bundle)
+        return TorchEngine(bundle)
     except ModuleNotFoundError as error:
         extra = "tensorrt" if backend == "tensorrt" else "train"
         raise UserError(f"{backend}: needs {error.name}; pip install 'avsl[{extra}]'") from None
     except (RuntimeError, OSError, ImportError) as error:  # out of memory, a driver too old
         raise UserError(f"{backend}: {' '.join(str(error).split())[:300]}") from None
-    return on_gpu, f"{backend} on {on_gpu.where}"

@@ -32,6 +32,9 @@ class DeviceEngine:
     at a time is what runs fastest, through a CUDA graph.
     """
 
+    name: str
+    """Of the backend, for people."""
+
     def __init__(self, bundle: Bundle, sound: Graph, picture: Graph, device: torch.device) -> None:
         self.spec = self.bundle = bundle
         self.device = device
@@ -53,12 +56,11 @@ class DeviceEngine:
         return self._one_sound.captured and self._one_picture.captured
 
     @property
-    def where(self) -> str:
-        """On what it runs, for people."""
+    def why(self) -> str:
         if self.stream is None:
-            return str(self.device)
+            return f"{self.name} on {self.device}"
         eager = "" if self.captured else ", without CUDA graph"
-        return torch.cuda.get_device_name(self.device) + eager
+        return f"{self.name} on {torch.cuda.get_device_name(self.device)}{eager}"
 
     def maps(self) -> NetworkMaps:
         return NetworkMaps(self)

@@ -55,6 +55,10 @@ class Engine(Protocol):
 class NetworkEngine(Engine, Protocol):
     """What every backend that runs a bundle offers besides: it has no memory."""
 
+    @property
+    def why(self) -> str:
+        """What runs it and on what, and why that if there was a choice, in one line."""
+
     def embed(self, samples: Samples) -> Embedding:
         """Encodes one window of sound, float32 `[S]` in [-1, 1], to float32 `[E]`."""
 
@@ -64,6 +68,8 @@ class NetworkEngine(Engine, Protocol):
 
 class OnnxRuntimeEngine:
     """A bundle in ONNX Runtime on the CPU."""
+
+    why = "ONNX Runtime"
 
     def __init__(self, bundle: Bundle) -> None:
         self.spec = self.bundle = bundle

@@ -17,3 +17,9 @@ def cpu() -> str:
     return f"{model or platform.machine()}, {os.cpu_count()} cores, " + " ".join(
         flag for flag in wanted if flag in flags
     )
+
+
+def cache_folder() -> Path:
+    """Where the user's programs keep what they can make again; it may not exist yet."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(home) if home else Path.home() / ".cache") / "avsl"

@@ -25,6 +25,7 @@ from typing import Any
 
 from avsl.engines.bundle import Bundle, load_bundle
 from avsl.engines.errors import UserError, exit_on_user_error
+from avsl.engines.machine import cache_folder
 
 FILE_BATCH = 32
 """The most pictures at once that plans for files take; those for live take one."""
@@ -126,15 +127,13 @@ def wanted_plans(bundle: Bundle, batch: int, tensorrt: str, gpu: dict[str, Any])
     return wanted
 
 
-def cache_folder() -> Path:
+def plan_folder() -> Path:
     """Where this user's plans are; made if need be.
 
     Raises:
         UserError: it can't be made, or others can write to it.
     """
-    home = Path.home() / ".cache"
-    place = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
-    folder = (Path(place) if place else home) / "avsl" / "plans"
+    folder = cache_folder() / "plans"
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -210,7 +209,7 @@ def build_plans(
     """
     trt = import_tensorrt()
     plans = wanted_plans(bundle, batch, trt.__version__, gpu_facts())
-    folder = cache_folder()
+    folder = plan_folder()
     sidecars = []
     try:
         with _alone(folder / "lock"):

@@ -12,11 +12,11 @@ from avsl.engines.device_engine import DeviceEngine
 from avsl.engines.plans import (
     NoPlan,
     Wanted,
-    cache_folder,
     forget_plan,
     gpu_facts,
     import_tensorrt,
     load_plan,
+    plan_folder,
     wanted_plans,
 )
 from avsl.engines.tensorrt_build import make_log
@@ -31,10 +31,12 @@ class TensorRtEngine(DeviceEngine):
         UserError: there is no TensorRT or no GPU, or the plans couldn't be built.
     """
 
+    name = "TensorRT"
+
     def __init__(self, bundle: Bundle, batch: int = 1, device: torch.device | str = "cuda") -> None:
         trt, device = import_tensorrt(), torch.device(device)
         plans = wanted_plans(bundle, batch, trt.__version__, gpu_facts(device.index))
-        folder = cache_folder()
+        folder = plan_folder()
         graphs, self.precisions = [], set[str]()
         for wanted in plans:
             try:
@@ -48,8 +50,8 @@ class TensorRtEngine(DeviceEngine):
         super().__init__(bundle, sound, picture, device)
 
     @property
-    def where(self) -> str:
-        return f"{super().where}, {' and '.join(sorted(self.precisions))}"
+    def why(self) -> str:
+        return f"{super().why}, {' and '.join(sorted(self.precisions))}"
 
 
 class PlanGraph:

@@ -35,6 +35,8 @@ class TorchEngine(DeviceEngine):
         UserError: there is no such device, or a graph holds what can't be run here.
     """
 
+    name = "torch"
+
     def __init__(self, bundle: Bundle, device: torch.device | str = "cuda") -> None:
         device = torch.device(device)
         if device.type == "cuda" and not torch.cuda.is_available():

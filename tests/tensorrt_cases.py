@@ -22,7 +22,7 @@ from tensorrt_doubles import Double, FakeTensorRt, real
 from avsl.engines import DEFAULT, Bundle, UserError, load_bundle, open_engine
 from avsl.engines import backends as backends_module
 from avsl.engines import plans as plans_module
-from avsl.engines.plans import NoPlan, build_plans, cache_folder
+from avsl.engines.plans import NoPlan, build_plans, plan_folder
 from avsl.engines.tensorrt_engine import TensorRtEngine
 from avsl.engines.torch_engine import TorchEngine
 from avsl.train.build import build
@@ -64,7 +64,7 @@ def bundle() -> Bundle:
 
 
 def files(suffix: str) -> list[Path]:
-    return sorted(cache_folder().glob(f"*{suffix}"))
+    return sorted(plan_folder().glob(f"*{suffix}"))
 
 
 def chosen(**options: object) -> str:
@@ -106,7 +106,7 @@ def test_a_plan_is_built_kept_loaded_and_run(
     assert steps == sorted(set(steps)), "a bar that only grows"
     assert len(steps) > 40
     assert steps[-1] == 1000
-    assert {path.stat().st_mode & 0o077 for path in [cache_folder()]} == {0}
+    assert {path.stat().st_mode & 0o077 for path in [plan_folder()]} == {0}
     assert not files(".part")
 
     engine = TensorRtEngine(bundle, batch, device="cpu")
@@ -138,7 +138,7 @@ def test_live_starts_at_once_and_takes_the_plan_at_the_next_start(
     assert (begun, fake.builds) == ([1], 0)
     assert "being built" not in chosen()
     build_plans(bundle, 1)
-    assert chosen(prepare=True) == "drawn runs with tensorrt on cpu, fp16"
+    assert chosen(prepare=True) == "drawn runs with TensorRT on cpu, fp16"
     assert begun == [1]
     with pytest.raises(
         UserError, match=r"no plan drawn-sound-32 yet; avsl-train build .* builds it"
@@ -151,7 +151,7 @@ def test_build_says_what_it_made(fake: FakeTensorRt, bundle: Bundle) -> None:
     assert fake.builds == 4
     assert lines[0].startswith("plan drawn-sound-1: fp16 (")
     assert lines[3].startswith("plan drawn-picture-32: fp16 (")
-    assert lines[4:] == [f"{DEFAULT}: drawn runs with tensorrt on cpu, fp16"]
+    assert lines[4:] == [f"{DEFAULT}: drawn runs with TensorRT on cpu, fp16"]
     fake.build_gives_none = True
     for path in files(".json"):
         path.unlink()
@@ -163,7 +163,7 @@ def test_build_says_what_it_made(fake: FakeTensorRt, bundle: Bundle) -> None:
 def test_the_timing_cache_goes_from_build_to_build(fake: FakeTensorRt, bundle: Bundle) -> None:
     build_plans(bundle, 1)
     assert fake.timings_given == [b"", b"timings"]
-    (cache,) = cache_folder().glob("timings-*")
+    (cache,) = plan_folder().glob("timings-*")
     cache.write_bytes(b"of another version")
     build_plans(bundle, 32)
     assert fake.timings_given[2:] == [b"of another version", b"", b"timings"]
@@ -172,7 +172,7 @@ def test_the_timing_cache_goes_from_build_to_build(fake: FakeTensorRt, bundle: B
 def test_what_is_not_half_is_not_called_fp16(fake: FakeTensorRt, bundle: Bundle) -> None:
     fake.whole_precision = True
     assert {s["precision"] for s in build_plans(bundle, 1)} == {"not fp16"}
-    assert chosen() == "drawn runs with tensorrt on cpu, not fp16"
+    assert chosen() == "drawn runs with TensorRT on cpu, not fp16"
 
 
 def test_a_new_version_is_named_and_builds_anew(fake: FakeTensorRt, bundle: Bundle) -> None:
@@ -183,7 +183,7 @@ def test_a_new_version_is_named_and_builds_anew(fake: FakeTensorRt, bundle: Bund
     assert "runs with torch" in line
     build_plans(bundle, 1)
     assert fake.builds == 4
-    assert "tensorrt" in chosen()
+    assert "runs with TensorRT" in chosen()
 
 
 @pytest.mark.parametrize("which", ["cut short", "one bit", "another's sidecar", "no sidecar"])
@@ -209,7 +209,7 @@ def test_a_plan_that_is_not_its_own_is_never_loaded(
     assert len(loaded) <= 1, "the other graph's at most"
     build_plans(bundle, 1)
     assert fake.builds == 3
-    assert "runs with tensorrt" in chosen()
+    assert "runs with TensorRT" in chosen()
 
 
 def test_a_plan_that_tensorrt_refuses_is_built_anew(fake: FakeTensorRt, bundle: Bundle) -> None:
@@ -223,7 +223,7 @@ def test_a_plan_that_tensorrt_refuses_is_built_anew(fake: FakeTensorRt, bundle: 
     fake.module.Runtime = runtime
     build_plans(bundle, 1)
     assert fake.builds == 3
-    assert "runs with tensorrt" in chosen()
+    assert "runs with TensorRT" in chosen()
 
 
 def test_a_build_that_gives_nothing(fake: FakeTensorRt, bundle: Bundle) -> None:
@@ -237,7 +237,7 @@ def test_a_build_that_gives_nothing(fake: FakeTensorRt, bundle: Bundle) -> None:
     assert not files(".plan")
     fake.build_gives_none = False
     build_plans(bundle, 1)
-    assert "runs with tensorrt" in chosen()
+    assert "runs with TensorRT" in chosen()
 
 
 def test_a_graph_that_the_parser_refuses(fake: FakeTensorRt, bundle: Bundle) -> None:
@@ -256,7 +256,7 @@ def test_a_full_disk(fake: FakeTensorRt, bundle: Bundle, monkeypatch: pytest.Mon
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(UserError, match="can't be written; No space left"):
             build_plans(bundle, 1)
-    assert [path.name for path in cache_folder().iterdir()] == ["lock"], "nothing half-written"
+    assert [path.name for path in plan_folder().iterdir()] == ["lock"], "nothing half-written"
     assert "runs with torch" in chosen()
 
 
@@ -278,7 +278,7 @@ def test_two_builds_at_once_are_one(fake: FakeTensorRt, bundle: Bundle) -> None:
     for builder in builders:
         builder.join()
     assert fake.builds == 2
-    assert "runs with tensorrt" in chosen()
+    assert "runs with TensorRT" in chosen()
 
 
 def test_a_folder_that_cannot_be_written(
@@ -293,7 +293,7 @@ def test_a_folder_that_cannot_be_written(
 
 def test_a_folder_that_others_can_write_to(fake: FakeTensorRt, bundle: Bundle) -> None:
     build_plans(bundle, 1)
-    cache_folder().chmod(0o777)
+    plan_folder().chmod(0o777)
     assert "others can write to it" in chosen()
 
 
