@@ -173,12 +173,14 @@ def live(
 
 
 def _open(name: str | None, backend: str) -> Engine:
+    """The engine for files, whose pictures may go through it many at once."""
     from avsl.engines import choose_engine
+    from avsl.engines.plans import FILE_BATCH
 
     def say(line: str) -> None:
         print(f"avsl-live: {line}", file=sys.stderr)
 
-    return choose_engine(name, backend, prepare=True, say=say)
+    return choose_engine(name, backend, batch=FILE_BATCH, prepare=True, say=say)
 
 
 @contextmanager
