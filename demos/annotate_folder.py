@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from avsl.engines import UserError, open_engine
+from avsl.engines import UserError, choose_engine
 from avsl.realtime.annotate import annotate, find_videos
 
 
 def main(source: Path, target: Path) -> None:
     """Annotates each video of `source` into `target`, with its events beside it."""
-    engine = open_engine()
+    engine = choose_engine()
     target.mkdir(parents=True, exist_ok=True)
     for video in find_videos([source]):
         out = target / f"{video.stem}.mp4"

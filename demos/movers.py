@@ -1,4 +1,5 @@
-"""Animated scenes: things that move with their own sound, among others that move just as much.
+"""Animated scenes: things that move with their own sound, among others that move just as much. The
+things are drawn, or photographed ones of a cast.
 
 The sound of one can be heard at a time; the others keep moving to a score of their own that can't
 be. What such a thing is tells nothing: only that it moves when the sound changes.
@@ -18,12 +19,21 @@ from avsl.demos.looks import (
     BENCH_SHAPES,
     SHAPES,
     TEXTURES,
-    Look,
     background,
     individual_look,
-    paint,
 )
-from avsl.demos.scenes import RATE, Box, Picture, Turn, boxes
+from avsl.demos.scenes import (
+    RATE,
+    Box,
+    Cast,
+    Family,
+    Painter,
+    Picture,
+    Place,
+    Turn,
+    boxes,
+    painter,
+)
 from avsl.demos.voices import (
     Samples,
     Voice,
@@ -54,8 +64,8 @@ class Mover:
     x: float
     y: float
     size: float
-    look: Look
-    mouth: Look
+    look: Painter
+    mouth: Painter
     strokes: NDArray[np.float64]
     """When it is struck, if it jumps; in seconds."""
     envelope: Envelope
@@ -63,6 +73,10 @@ class Mover:
     voice: Voice
     rests: bool
     """Whether it keeps still while it can't be heard."""
+    still: bool = False
+    """Whether it keeps still while it is heard, too, as a phone that rings."""
+    extent: float = 1.0
+    """How far it moves, against what a drawn one does."""
 
     def paint(
         self,
@@ -78,12 +92,13 @@ class Mover:
         if self.act == "jump" and moves:
             _, since = since_stroke(self.strokes, np.array([time]))
             leap = min(float(since[0]) / 0.24, 1.0)
-            y -= 0.3 * size * 4 * leap * (1 - leap)
+            y -= 0.3 * self.extent * size * 4 * leap * (1 - leap)
         elif self.act == "swell":
-            size *= 1 + 0.3 * level
-        cover, where = paint(canvas, self.look, x, y, size, pixels)
+            size *= 1 + 0.3 * self.extent * level
+        cover, where = self.look(canvas, x, y, size, pixels)
         if self.act == "talk":
-            paint(canvas, self.mouth, x, y + 0.12 * size, size * (0.12 + 0.4 * level), pixels)
+            mouth = 0.12 + 0.4 * level if self.extent == 1 else 0.1 + 0.15 * level
+            self.mouth(canvas, x, y + 0.12 * size, size * mouth, pixels)
         return cover, where
 
 
@@ -100,6 +115,7 @@ class MovingScene:
     flicker: float
     """How much the light flickers and drifts, as a share of it."""
     noise_db: float
+    background: Place = background
     loudness: float = 0.3
 
     def sounding(self, time: float) -> tuple[int, ...]:
@@ -117,13 +133,13 @@ class MovingScene:
         margin = 0.1
         pad = round(margin * height), round(margin * width)
         pixels = (float(width), height * ASPECT)
-        wide = _place(self.seed, height + 2 * pad[0], width + 2 * pad[1])
+        wide = _place(self.background, self.seed, height + 2 * pad[0], width + 2 * pad[1])
         top, left = pad[0] - at[1] * pixels[1], pad[1] - at[0] * pixels[0]
         canvas = _shifted(wide, top, left, height, width)
         masks = np.zeros((len(self.movers), height, width), np.float32)
         heard = self.sounding(time)
         for i, mover in enumerate(self.movers):
-            moves = i in heard or not mover.rests
+            moves = not mover.still if i in heard else not mover.rests
             cover, where = mover.paint(canvas, time, moves, at, pixels)
             masks[(slice(None), *where)] *= 1 - cover
             masks[(i, *where)] = cover
@@ -149,11 +165,8 @@ class MovingScene:
 
 
 @lru_cache(1)  # one scene is mostly rendered at one size, again and again
-def _place(seed: tuple[int, int], height: int, width: int) -> NDArray[np.float32]:
-    canvas: NDArray[np.float32] = background(
-        np.random.default_rng((*seed, 5)), height, width, ASPECT
-    )
-    return canvas
+def _place(place: Place, seed: tuple[int, int], height: int, width: int) -> NDArray[np.float32]:
+    return place(np.random.default_rng((*seed, 5)), height, width, ASPECT)
 
 
 def make_moving_scene(
@@ -164,20 +177,35 @@ def make_moving_scene(
     shake: float = 0.0,
     flicker: float = 0.0,
     outside: bool = False,
+    cast: Cast | None = None,
+    still: bool = False,
 ) -> MovingScene:
     """Scene `index` of the endless series `seed`: `count` movers, of which the first sounds in the
     first of `TURNS` and the second (or again the first) in the second; or, `outside`, none, but
-    something out of view with a score of its own."""
+    something out of view with a score of its own.
+
+    Args:
+        cast: whose things are the movers, each of another family; by default drawn ones.
+        still: the things of a cast keep still while they are heard.
+    """
     rng = np.random.default_rng((seed, index, 77))
     movers = []
+    families = rng.permutation(len(cast.families)).tolist() if cast else []
     for k in range(count):
         # In columns of their own, so that each has a place that is no other's.
         left, column = k / count, 1 / count
         size = float(min(rng.uniform(0.14, 0.3), 0.8 * column))
         x = left + float(rng.uniform(0.6 * size, column - 0.6 * size))
         y = float(rng.uniform(0.7 * size + 0.03, 0.5625 - 0.65 * size))
-        movers.append(_mover(rng, x, y, size))
-    voice = _mover(rng, 0, 0, 1).voice if rng.random() < 0.5 else stranger_voice(rng)
+        if cast:
+            family = cast.families[families[k]]
+            movers.append(_of_family(rng, family, x, y, size, still))
+        else:
+            movers.append(_mover(rng, x, y, size))
+    if cast:
+        voice = cast.outside(rng)
+    else:
+        voice = _mover(rng, 0, 0, 1).voice if rng.random() < 0.5 else stranger_voice(rng)
     first, second = (-1, -1) if outside else (0, min(1, count - 1))
     order = rng.permutation(count)
     return MovingScene(
@@ -188,6 +216,7 @@ def make_moving_scene(
         shake,
         flicker,
         noise_db=float(rng.uniform(-40, -18)),
+        background=cast.background if cast else background,
     )
 
 
@@ -204,7 +233,30 @@ def _mover(rng: np.random.Generator, x: float, y: float, size: float) -> Mover:
     shape = BENCH_SHAPES[rng.integers(len(BENCH_SHAPES))]
     look = individual_look(SHAPES[shape], TEXTURES[rng.integers(len(TEXTURES))], rng.random(), rng)
     mouth = individual_look(SHAPES["disc"], TEXTURES[-1], rng.random(), rng)
-    return Mover(act, x, y, size, look, mouth, times, envelope, voice, bool(rng.random() < 0.5))
+    rests = bool(rng.random() < 0.5)
+    return Mover(act, x, y, size, painter(look), painter(mouth), times, envelope, voice, rests)
+
+
+def _of_family(
+    rng: np.random.Generator, family: Family, x: float, y: float, size: float, still: bool
+) -> Mover:
+    """A thing of a cast that moves a little with the loudness of its own voice; or, `still`, only
+    while it can't be heard."""
+    voice = family.voice(rng)
+    t = np.arange(round(-2 * RATE), round((SECONDS + 2) * RATE)) / RATE
+    step = RATE // 25
+    power = np.square(voice(t)).reshape(-1, step).mean(1)
+    levels = (power / (np.quantile(power, 0.95) + 1e-9)).clip(0, 1) ** 0.35
+    times = t[step // 2 :: step]
+    rises = np.flatnonzero((levels[1:] > 0.5) & (levels[:-1] <= 0.5)) + 1
+    # One at least: what sounds evenly is struck once.
+    strokes_ = times[rises] if len(rises) else times[:1]
+    act = "talk" if family.name == "person" else ACTS[rng.integers(2)]
+    look = family.look(rng)
+    mouth = painter(individual_look(SHAPES["disc"], TEXTURES[-1], 0.02, rng))
+    envelope = _through(times, levels)
+    rests = bool(rng.random() < 0.5) and not still
+    return Mover(act, x, y, size, look, mouth, strokes_, envelope, voice, rests, still, 0.4)
 
 
 def _decay(times: NDArray[np.float64]) -> Envelope:

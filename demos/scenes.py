@@ -50,6 +50,10 @@ Painter = Callable[
     tuple[Mask, tuple[slice, slice]],
 ]
 """Paints a thing on a canvas at x, y with a size; see `looks.paint`."""
+Place = Callable[[np.random.Generator, int, int, float], NDArray[np.float32]]
+"""Draws a background of some height, width and aspect; see `looks.background`."""
+Camera = Callable[[np.random.Generator, NDArray[np.float32]], NDArray[np.float32]]
+"""What a camera makes of a canvas (`[h, w, 3]`, RGB in 0..1)."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class Scene:
     """Width over height of the picture as a person sees it."""
     things: tuple[Thing, ...]
     strangers: tuple[Thing, ...]
-    background: Callable[[np.random.Generator, int, int, float], NDArray[np.float32]]
+    background: Place
     outside: Voice
     turns: tuple[Turn, ...]
     loudness: float
@@ -107,6 +111,7 @@ class Scene:
     noise_db: float
     """Level of the background noise against the sound of one thing."""
     noise_colour: float
+    camera: Camera | None = None
 
     def sounding(self, time: float) -> tuple[int, ...]:
         """Which things (indices into `things`) sound at `time`, those in view only."""
@@ -116,13 +121,17 @@ class Scene:
     def render(self, time: float, height: int, width: int) -> tuple[Picture, Mask]:
         """The picture at `time` (RGB `[h, w, 3]`) and, for each thing, how much of each pixel it
         visibly covers (`[n, h, w]` in 0..1). A size of another aspect is a stretched picture."""
-        canvas = self._background(height, width).copy()
-        pixels = (float(width), height * self.aspect)
-        masks = np.zeros((len(self.things), height, width), np.float32)
-        for i, thing in enumerate(self.things):
-            cover, where = thing.paint(canvas, *thing.place(time), thing.size, pixels)
-            masks[(slice(None), *where)] *= 1 - cover
-            masks[(i, *where)] = cover
+        picture, masks = self.render_all(time, height, width)
+        return picture, masks[len(self.strangers) :]
+
+    def render_all(self, time: float, height: int, width: int) -> tuple[Picture, Mask]:
+        """As `render`, with the masks of the strangers before those of the things."""
+        canvas, hidden = (array.copy() for array in self._background(height, width))
+        masks = np.concatenate([hidden, np.zeros((len(self.things), height, width), np.float32)])
+        _paint_all(self.things, time, canvas, self.aspect, masks, len(hidden))
+        if self.camera:
+            moment = 2**40 + round(time * 1e6)  # a seed must not be negative
+            canvas = self.camera(np.random.default_rng((*self.seed, 9, moment)), canvas)
         return np.rint(canvas * 255).astype(np.uint8), masks
 
     def sound(self, start: float, seconds: float, rate: int = RATE) -> Samples:
@@ -143,20 +152,39 @@ class Scene:
         mix += level * noise((*self.seed, 7), first, count, self.noise_colour)
         return np.clip(mix * self.loudness, -1, 1).astype(np.float32)
 
-    def _background(self, height: int, width: int) -> NDArray[np.float32]:
+    def _background(self, height: int, width: int) -> tuple[NDArray[np.float32], Mask]:
+        """The background with its strangers, and their masks."""
         # One scene is mostly rendered at one size, again and again.
         key = (self.seed, height, width)
         if _last_background.get("key") != key:
             rng = np.random.default_rng((*self.seed, 3))
             canvas = self.background(rng, height, width, self.aspect)
-            for thing in self.strangers:
-                thing.paint(canvas, thing.x, thing.y, thing.size, (width, height * self.aspect))
-            _last_background.update(key=key, canvas=canvas)
-        made: NDArray[np.float32] = _last_background["canvas"]
+            masks = np.zeros((len(self.strangers), height, width), np.float32)
+            _paint_all(self.strangers, 0.0, canvas, self.aspect, masks, 0)
+            _last_background.update(key=key, made=(canvas, masks))
+        made: tuple[NDArray[np.float32], Mask] = _last_background["made"]
         return made
 
 
 _last_background: dict[str, Any] = {}
+
+
+def _paint_all(
+    things: Sequence[Thing],
+    time: float,
+    canvas: NDArray[np.float32],
+    aspect: float,
+    masks: Mask,
+    first: int,
+) -> None:
+    """Paints things in order, and writes how much of each can be seen into `masks`, from row
+    `first` on; those of the rows before are there already, and are covered."""
+    height, width = canvas.shape[:2]
+    for i, thing in enumerate(things, first):
+        where_it_is = thing.place(time)
+        cover, where = thing.paint(canvas, *where_it_is, thing.size, (width, height * aspect))
+        masks[(slice(None), *where)] *= 1 - cover
+        masks[(i, *where)] = cover
 
 
 def with_sound_of(scene: Scene, thing: int) -> Scene:
@@ -187,28 +215,50 @@ class Family:
     voice: Callable[[np.random.Generator], Voice]
 
 
+def painter(look: Look) -> Painter:
+    """Paints a look."""
+    return lambda canvas, x, y, size, pixels: paint(canvas, look, x, y, size, pixels)
+
+
+STRANGER = Family("", lambda rng: painter(stranger_look(rng)), stranger_voice)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A photograph that is the place of a scene and has a thing of a family in it already."""
+
+    family: Family
+    place: Place
+    paint: Painter
+    """Paints nothing, and says what the thing covers."""
+    box: Box
+    """Around the thing, in 0..1 of the picture."""
+
+
 @dataclass(frozen=True)
 class Cast:
     """What scenes are made of: families, and the place they are in (see `looks.background`)."""
 
     families: tuple[Family, ...]
-    background: Callable[[np.random.Generator, int, int, float], NDArray[np.float32]]
+    background: Place
     sizes: tuple[float, float] = SIZES
     """As `SIZES`."""
     aspect: float | None = None
     """Width over height of every picture; by default each scene draws its own."""
-    strangers: bool = True
-    """Whether things of no family, which never sound, may be part of the background."""
-
-
-def _painter(look: Look) -> Painter:
-    return lambda canvas, x, y, size, pixels: paint(canvas, look, x, y, size, pixels)
+    strangers: tuple[Family, ...] = (STRANGER,)
+    """Things that never sound and may be part of the background."""
+    outside: Callable[[np.random.Generator], Voice] = stranger_voice
+    """What sounds without being in view, besides families that are not in the scene."""
+    host: Callable[[np.random.Generator, float], Host | None] | None = None
+    """Draws the photograph that a scene of some aspect is put into, or None for a background."""
+    camera: Callable[[np.random.Generator], Camera] | None = None
+    """Draws the camera that a scene is seen through."""
 
 
 def _drawn(family: int, name: str) -> Family:
     return Family(
         name,
-        lambda rng: _painter(family_look(family, rng)),
+        lambda rng: painter(family_look(family, rng)),
         lambda rng: family_voice(family, rng),
     )
 
@@ -223,7 +273,7 @@ BENCH = Cast(
     tuple(
         Family(
             f"{texture} {shape}",
-            lambda rng, i=i: _painter(bench_look(i, rng)),  # type: ignore[misc]
+            lambda rng, i=i: painter(bench_look(i, rng)),  # type: ignore[misc]
             lambda rng, i=i: family_voice(i, rng),  # type: ignore[misc]
         )
         for i, (shape, texture) in enumerate(BENCH_FAMILIES)
@@ -231,12 +281,10 @@ BENCH = Cast(
     background,
     sizes=(0.20, 0.58),
     aspect=1.0,
-    strangers=False,
+    strangers=(),
 )
 """Sixteen families with look-alikes, large enough to cover each other where there are many: what
 methods are compared on."""
-
-STRANGER = Family("", lambda rng: _painter(stranger_look(rng)), stranger_voice)
 
 
 def make_scene(
@@ -269,14 +317,19 @@ def make_scene(
     if kind == "two":
         count = max(count, 2)
     families = [cast.families[f] for f in rng.permutation(len(cast.families))]
-    things = _arrange(rng, cast, families[:count], aspect, moving)
+    host = cast.host(rng, aspect) if cast.host else None
+    if host:
+        families = [host.family, *(f for f in families if f.name != host.family.name)]
+    things = _arrange(rng, cast, families[:count], aspect, moving, host)
+    hosted = list(things[:1]) if host else []
     strangers = tuple(
-        _thing(rng, cast, STRANGER, aspect, False, [])
-        for _ in range(cast.strangers * rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))
+        _thing(rng, cast, cast.strangers[rng.integers(len(cast.strangers))], aspect, False, hosted)
+        for _ in range(rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))
+        if cast.strangers
     )
     unseen = families[count:]
-    absent = unseen[0] if unseen and rng.random() < 0.6 else STRANGER
-    outside = absent.voice(rng)
+    absent = unseen[0].voice if unseen and rng.random() < 0.6 else cast.outside
+    outside = absent(rng)
     who = {
         "one": (int(rng.integers(len(things))),),
         "two": tuple(int(i) for i in rng.permutation(len(things))[:2]),
@@ -288,12 +341,13 @@ def make_scene(
         aspect,
         things,
         strangers,
-        cast.background,
+        host.place if host else cast.background,
         outside,
         (Turn(-3600.0, 3600.0, who),) if who else (),
         loudness=0.0 if kind == "silence" else float(10 ** rng.uniform(-1.4, -0.2)),
         noise_db=float(rng.uniform(-24, -3)),
         noise_colour=float(rng.random()),
+        camera=cast.camera(rng) if cast.camera else None,
     )
 
 
@@ -341,9 +395,28 @@ def _arrange(
     families: Sequence[Family],
     aspect: float,
     moving: bool,
+    host: Host | None,
 ) -> tuple[Thing, ...]:
     things: list[Thing] = []
-    for family in families:
+    if host:
+        things.append(_hosted(rng, host, aspect))
+    for family in families[len(things) :]:
         things.append(_thing(rng, cast, family, aspect, moving, things))
-    # Small things lie on top, or they would be hidden more often than not.
-    return tuple(sorted(things, key=lambda thing: -thing.size))
+    # Small things lie on top, or they would be hidden more often than not; what is part of the
+    # photograph lies under all.
+    first = things[: 1 if host else 0]
+    return (*first, *sorted(things[len(first) :], key=lambda thing: -thing.size))
+
+
+def _hosted(rng: np.random.Generator, host: Host, aspect: float) -> Thing:
+    x0, y0, x1, y1 = host.box
+    return Thing(
+        host.family.name,
+        (x0 + x1) / 2,
+        (y0 + y1) / 2 / aspect,
+        max(x1 - x0, (y1 - y0) / aspect),
+        (0.0, 0.0, 0.0, 0.0),
+        host.paint,
+        host.family.voice(rng),
+        gain=float(rng.uniform(0.5, 1)),
+    )

@@ -18,6 +18,9 @@ from avsl.engines.windows import WindowSpec
 SCHEMA = 1
 GRAPHS = ("sound.onnx", "picture.onnx")
 DEFAULT = Path(__file__).parent / "default"
+"""The engine for real things that ships."""
+DRAWN = Path(__file__).parent / "drawn"
+"""The engine for drawn things, of the demo and the tests."""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from avsl.engines.backends import open_engine
 from avsl.engines.both import BothEngine
-from avsl.engines.bundle import DEFAULT
+from avsl.engines.bundle import DEFAULT, DRAWN
 from avsl.engines.engine import Engine
 from avsl.engines.errors import UserError
 from avsl.engines.motion import MotionEngine
+
+SHIPPED = {"real": DEFAULT, "drawn": DRAWN}
 
 
 def choose_engine(
@@ -21,19 +23,22 @@ def choose_engine(
     prepare: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Engine:
-    """`motion`; `both`, which is the network that ships and motion, or `both:FOLDER` with a network
-    of one's own; or the folder of a network. By default the network that ships.
+    """`both`, which is the default: the network for real things that ships, and motion beside it;
+    `both:NETWORK` with another network; or `motion` or a NETWORK alone: `real`, `drawn`, or the
+    folder of one.
 
     How a network runs is `open_engine`'s to choose, which the other arguments go to.
 
     Raises:
         UserError: there is no such folder, or it is no engine, or can't be run.
     """
-    word, _, folder = str(name or DEFAULT).partition(":")
+    word, _, network = str(name or "both").partition(":")
     if word == "motion":
         if backend != "auto":
             raise UserError("--backend: motion has no network to run; leave it out")
         return MotionEngine()
-    network = folder or DEFAULT if word == "both" else name or DEFAULT
-    engine = open_engine(network, backend, batch=batch, prepare=prepare, say=say)
+    if word != "both":
+        network = str(name)
+    folder = SHIPPED.get(network or "real", network)
+    engine = open_engine(folder, backend, batch=batch, prepare=prepare, say=say)
     return BothEngine(engine) if word == "both" else engine

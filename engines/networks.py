@@ -6,7 +6,7 @@ A network is two encoders and the cosine between them: training fits it, export 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, Self, cast
 
@@ -26,7 +26,7 @@ class NetworkSpec:
     window: int = 16_000
     picture_size: tuple[int, int] = (160, 160)
     picture: str = "small"
-    """`small`, or the paper's `resnet18`."""
+    """`small`; `medium`, which sees one level coarser; or the paper's `resnet18`."""
     sound: str = "log-mel"
     """`log-mel` or `wave`, both small; or the paper's `vggish`, `soundnet`, `resnet18`."""
     width: int = 16
@@ -35,7 +35,7 @@ class NetworkSpec:
 
     @property
     def map_size(self) -> tuple[int, int]:
-        stride = 8 if self.picture == "small" else 32
+        stride = 32 if self.picture == "resnet18" else 8
         return self.picture_size[0] // stride, self.picture_size[1] // stride
 
     def to_dict(self) -> dict[str, object]:
@@ -121,17 +121,16 @@ def conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequ
 
 class PictureEncoder(nn.Module):
     """Picture `[B, 3, h, w]` in [-1, 1] to features `[B, E, h/8, w/8]`. A coarser level, added
-    back, lets each cell see things of half the picture's width."""
+    back, lets each cell see things of half the picture's width; with a third one all of it."""
 
-    def __init__(self, width: int, embedding: int) -> None:
+    def __init__(self, width: int, embedding: int, levels: int = 2) -> None:
         super().__init__()
         w = width
         self.stem = nn.Sequential(
             conv(3, w, 2), conv(w, 2 * w, 2), Block(2 * w), conv(2 * w, 4 * w, 2), Block(4 * w)
         )
-        self.coarse = nn.Sequential(
-            conv(4 * w, 6 * w, 2), Block(6 * w), Block(6 * w), conv(6 * w, 4 * w, kernel=1)
-        )
+        inner = [Coarser(6 * w, 8 * w, [])] if levels == 3 else []
+        self.coarse = Coarser(4 * w, 6 * w, inner)
         self.head = nn.Sequential(
             conv(4 * w, 4 * w),
             nn.Conv2d(4 * w, embedding, 1, bias=False),
@@ -139,9 +138,26 @@ class PictureEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        fine = self.stem(x)
-        coarse = F.interpolate(self.coarse(fine), scale_factor=2.0, mode="nearest")
-        return cast(Tensor, self.head(fine + coarse))
+        return cast(Tensor, self.head(self.coarse(self.stem(x))))
+
+
+class Coarser(nn.Sequential):
+    """Features with what is seen in them at half the resolution added back."""
+
+    def __init__(self, channels: int, inside: int, inner: Sequence[nn.Module]) -> None:
+        super().__init__(
+            conv(channels, inside, 2),
+            Block(inside),
+            Block(inside),
+            *inner,
+            conv(inside, channels, kernel=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = x
+        for layer in self:
+            inside = layer(inside)
+        return x + F.interpolate(inside, scale_factor=2.0, mode="nearest")
 
 
 class SoundEncoder(nn.Module):
@@ -267,7 +283,7 @@ def _picture_encoder(spec: NetworkSpec) -> nn.Module:
         from avsl.engines.backbones import PictureResNet
 
         return PictureResNet(spec.embedding)
-    return PictureEncoder(spec.width, spec.embedding)
+    return PictureEncoder(spec.width, spec.embedding, 3 if spec.picture == "medium" else 2)
 
 
 def _sound_encoder(spec: NetworkSpec) -> SoundEncoder:

@@ -52,7 +52,8 @@ def live(
     engine: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="motion (what moves with the sound), both, or an engine's folder."
+            metavar="NAME",
+            help="both (the default), real, drawn, motion, or an engine's folder.",
         ),
     ] = None,
     backend: Annotated[
@@ -142,9 +143,6 @@ def live(
             raise UserError(f"{files[0]}: files and --camera don't go together; leave out one")
         from avsl.realtime.live import LiveOptions, run_live  # before anything else of ours
 
-        # isort: split
-        from avsl.engines import DEFAULT
-
         options = LiveOptions(
             camera=camera,
             microphone=microphone,
@@ -155,13 +153,13 @@ def live(
             in_step=in_step,
             av_offset_ms=av_offset,
             window=not no_window,
-            engine=engine or DEFAULT,
+            engine=engine,
             backend=backend,
             duration=duration or math.inf,
         )
         print(run_live(options).line, file=sys.stderr)
     elif demo:
-        _demo(_open(engine, backend))
+        _demo(_open(engine or "drawn", backend))
     elif not files:
         raise UserError("no FILE and no --camera given; avsl-live --help shows both")
     elif verify:

@@ -7,8 +7,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avsl.engines import DEFAULT
-
 
 @dataclass(frozen=True)
 class LiveOptions:
@@ -20,7 +18,7 @@ class LiveOptions:
     size: tuple[int, int] = (1280, 720)
     """Width and height that the camera is asked for."""
     fps: float = 30.0
-    engine: str | Path = DEFAULT
+    engine: str | None = None
     backend: str = "auto"
     """What runs the engine; see `open_engine`."""
     out: Path | None = None

@@ -11,20 +11,21 @@ from torch import nn
 
 from avsl.demos.scenes import boxes, make_scene, with_sound_of
 from avsl.engines import Bundle, NetworkEngine, Resizer, load_bundle
+from avsl.engines.bundle import DRAWN
 from avsl.engines.engine import OnnxRuntimeEngine
 from avsl.engines.networks import Ensemble, Network, NetworkSpec
 from avsl.train.evaluate import hear
 from avsl.train.export import write_bundle
 from avsl.train.metrics import in_box, map_peak
 
-BUNDLES = ("shipped", "small pair", "paper's pair", "EZ-VSL's")
+BUNDLES = ("drawn", "small pair", "paper's pair", "EZ-VSL's")
 THRESHOLDS = {"glow": 0.5, "unseen": 0.3, "sounding": 0.5, "gate_db": -60, "gate_margin_db": 6}
 
 
 def bundle_of(kind: str, folder: Path) -> Bundle:
-    """One of `BUNDLES`: the one that ships, or one with random weights and statistics."""
-    if kind == "shipped":
-        return load_bundle()
+    """One of `BUNDLES`: what ships for drawn things, or one with random weights and statistics."""
+    if kind == "drawn":
+        return load_bundle(DRAWN)
     torch.manual_seed(3)
     pictures, sounds = {
         "small pair": ("small", ("log-mel", "wave")),
@@ -78,8 +79,8 @@ def assert_like_onnxruntime(engine: NetworkEngine, bundle: Bundle) -> None:
 
 
 def assert_listens(engine: NetworkEngine) -> None:
-    """Of the engine that ships: the map follows the sound on the same picture; silence, and a sound
-    from out of view, leave it dark."""
+    """Of the engine for drawn things: the map follows the sound on the same picture; silence, and a
+    sound from out of view, leave it dark."""
     resize = Resizer(engine.spec.picture_size)
     hits, glow = [], {"silence": [], "outside": []}
     for i in range(6):

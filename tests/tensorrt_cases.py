@@ -19,9 +19,10 @@ import torch
 from backend_checks import assert_like_onnxruntime, assert_listens, inputs
 from tensorrt_doubles import Double, FakeTensorRt, real
 
-from avsl.engines import DEFAULT, Bundle, UserError, load_bundle, open_engine
+from avsl.engines import Bundle, UserError, load_bundle, open_engine
 from avsl.engines import backends as backends_module
 from avsl.engines import plans as plans_module
+from avsl.engines.bundle import DRAWN
 from avsl.engines.plans import NoPlan, build_plans, plan_folder
 from avsl.engines.tensorrt_engine import TensorRtEngine
 from avsl.engines.torch_engine import TorchEngine
@@ -60,7 +61,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeTensorRt:
 
 @pytest.fixture
 def bundle() -> Bundle:
-    return load_bundle()
+    return load_bundle(DRAWN)
 
 
 def files(suffix: str) -> list[Path]:
@@ -69,7 +70,7 @@ def files(suffix: str) -> list[Path]:
 
 def chosen(**options: object) -> str:
     lines: list[str] = []
-    open_engine(DEFAULT, say=lines.append, **options)
+    open_engine(DRAWN, say=lines.append, **options)
     (line,) = lines
     assert "\n" not in line
     return line
@@ -147,15 +148,15 @@ def test_live_starts_at_once_and_takes_the_plan_at_the_next_start(
 
 
 def test_build_says_what_it_made(fake: FakeTensorRt, bundle: Bundle) -> None:
-    lines = build(DEFAULT, None, None, None)
+    lines = build(DRAWN, None, None, None)
     assert fake.builds == 4
     assert lines[0].startswith("plan drawn-sound-1: fp16 (")
     assert lines[3].startswith("plan drawn-picture-32: fp16 (")
-    assert lines[4:] == [f"{DEFAULT}: drawn runs with TensorRT on cpu, fp16"]
+    assert lines[4:] == [f"{DRAWN}: drawn runs with TensorRT on cpu, fp16"]
     fake.build_gives_none = True
     for path in files(".json"):
         path.unlink()
-    lines = build(DEFAULT, None, None, None)
+    lines = build(DRAWN, None, None, None)
     assert lines[0].startswith("no plan: TensorRT")
     assert "runs with torch" in lines[-1]
 

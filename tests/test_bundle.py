@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from avsl.engines import DEFAULT, UserError, load_bundle, open_engine
+from avsl.engines.bundle import DRAWN
 
 
 @pytest.fixture
@@ -22,12 +23,13 @@ def change(folder: Path, **values: object) -> None:
     (folder / "model.json").write_text(json.dumps(meta))
 
 
-def test_the_shipped_bundle_is_whole_and_small() -> None:
-    bundle = load_bundle()
-    assert sum(path.stat().st_size for path in DEFAULT.iterdir()) < 25e6
+@pytest.mark.parametrize("folder", [DEFAULT, DRAWN], ids=lambda path: path.name)
+def test_what_ships_is_whole_and_small(folder: Path) -> None:
+    bundle = load_bundle(folder)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 12e6
     assert bundle.meta["scores"]["scenes"] >= 1000
-    assert (DEFAULT / "README.md").is_file()
-    assert (DEFAULT / "recipe.toml").is_file()
+    assert (folder / "README.md").is_file()
+    assert (folder / "recipe.toml").is_file()
 
 
 def test_a_copy_opens_anywhere(copy: Path) -> None:
@@ -36,7 +38,8 @@ def test_a_copy_opens_anywhere(copy: Path) -> None:
 
 def test_on_the_cpu_nothing_large_is_imported() -> None:
     code = (
-        "import sys; from avsl.engines import open_engine; open_engine(backend='onnxruntime'); "
+        "import sys; from avsl.engines.bundle import DRAWN; from avsl.engines import open_engine; "
+        "open_engine(DRAWN, 'onnxruntime'); "
         "print({'torch', 'tensorrt', 'onnx'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

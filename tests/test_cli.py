@@ -13,6 +13,8 @@ from helpers import faults
 from avsl.demos.clips import DEMO_RATE, demo_scene, write_clip
 from avsl.demos.scenes import boxes
 
+DRAWN = "--engine", "drawn"
+
 
 def avsl(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "avsl.realtime.cli", *arguments]
@@ -23,7 +25,7 @@ def avsl(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     write_clip(demo_scene(), folder / "scene.mp4", 10.0, size=(360, 640))
-    done = avsl("scene.mp4", "-o", "out.mp4", "--events", "out.jsonl", cwd=folder)
+    done = avsl(*DRAWN, "scene.mp4", "-o", "out.mp4", "--events", "out.jsonl", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -41,7 +43,7 @@ def test_demo_leaves_a_film_and_says_what_next(tmp_path: Path) -> None:
     assert avsl("--demo", cwd=tmp_path).returncode == 0, "once more does no harm"
 
 
-def test_the_shipped_engine_finds_what_sounds_in_a_film(demo: Path) -> None:
+def test_the_engine_for_drawn_things_finds_what_sounds_in_a_film(demo: Path) -> None:
     """A quarter of a second after each turn begins, the peak is in the thing that sounds; in
     silence nothing is."""
     scene = demo_scene()
@@ -73,7 +75,7 @@ def test_the_shipped_engine_finds_what_sounds_in_a_film(demo: Path) -> None:
 
 
 def test_verify_says_that_it_listens(demo: Path) -> None:
-    done = avsl("--verify", "scene.mp4", cwd=demo)
+    done = avsl("--verify", "scene.mp4", *DRAWN, cwd=demo)
     assert done.returncode == 0, done.stderr
     assert "The engine listens" in done.stdout
     assert (demo / "avsl-verify.png").stat().st_size > 10_000

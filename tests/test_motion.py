@@ -14,7 +14,7 @@ from helpers import ToneEngine
 from avsl.demos.clips import write_clip
 from avsl.demos.movers import SECONDS, MovingScene, make_moving_scene
 from avsl.demos.scenes import RATE, make_scene
-from avsl.engines import Localization, Localizer, SoundTimeline, UserError, choose_engine
+from avsl.engines import DEFAULT, Localization, Localizer, SoundTimeline, UserError, choose_engine
 from avsl.engines.both import BothEngine, combined
 from avsl.engines.motion import BINS_PER_S, MotionEngine, MotionMaps
 from avsl.engines.steady import luma, moved
@@ -169,11 +169,11 @@ def test_both_adds_evidence_and_leaves_the_network_its_word() -> None:
 
 
 def test_both_finds_a_known_still_thing_and_an_unknown_moving_one() -> None:
-    engine = choose_engine("both")
+    engine = choose_engine("both:drawn")
     still = make_scene(2_000_000, 2, kind="one")
     timeline = SoundTimeline(RATE, 4.0)
     timeline.write(-RATE, still.sound(-1, 3))
-    alone, together = Localizer(choose_engine()), Localizer(engine)
+    alone, together = Localizer(choose_engine("drawn")), Localizer(engine)
     picture = still.render(0, 160, 160)[0]
     for t in (0.1, 0.5, 0.9):
         one, other = alone(t, picture, timeline), together(t, picture, timeline)
@@ -183,14 +183,16 @@ def test_both_finds_a_known_still_thing_and_an_unknown_moving_one() -> None:
     scene = make_moving_scene(31, 0)
     found = heard(scene, engine)
     by_motion = [one for one in found if "motion" in one.evidence]
-    assert right(found, scene) > max(0.7, right(heard(scene, choose_engine()), scene) + 0.2)
+    assert right(found, scene) > max(0.7, right(heard(scene, choose_engine("drawn")), scene) + 0.2)
     assert len(by_motion) > 20
 
 
 def test_names_of_engines(tmp_path: Path) -> None:
     assert choose_engine("motion").spec.name == "motion"
-    assert choose_engine("both").spec.name == "drawn + motion"
-    assert choose_engine().spec.name == "drawn"
+    assert choose_engine("both:drawn").spec.name == "drawn + motion"
+    assert choose_engine().spec == choose_engine("both").spec
+    assert choose_engine().spec.name == "real + motion"
+    assert choose_engine("real").spec == choose_engine(DEFAULT).spec
     for name in ("moton", "both:nowhere", tmp_path):
         with pytest.raises(UserError, match="engine"):
             choose_engine(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from avsl.engines import load_bundle
+from avsl.engines.bundle import DRAWN
 from avsl.engines.plans import NoPlan, load_plan, wanted_plans
 
 HERE = Path(__file__).parent
@@ -16,7 +17,7 @@ GPU = {"GPU": "NVIDIA A", "compute capability": "9.0", "multiprocessors": 132, "
 
 
 def test_each_ingredient_changed_alone_gives_another_plan(tmp_path: Path) -> None:
-    bundle = load_bundle()
+    bundle = load_bundle(DRAWN)
     (_, wanted) = wanted_plans(bundle, 1, "11.4.0.106", GPU)
     assert wanted.facts.keys() == {
         *("graph", "TensorRT", "profile", "settings", *GPU, "OS", "machine")
@@ -48,7 +49,7 @@ def test_each_ingredient_changed_alone_gives_another_plan(tmp_path: Path) -> Non
 def test_what_changed_is_named(tmp_path: Path, key: str, value: object, said: str) -> None:
     import json
 
-    (_, wanted) = wanted_plans(load_bundle(), 1, "11.4.0.106", GPU)
+    (_, wanted) = wanted_plans(load_bundle(DRAWN), 1, "11.4.0.106", GPU)
     old = copy.deepcopy(wanted)
     old.facts[key] = value
     old.file(tmp_path, ".json").write_text(json.dumps({"facts": old.facts}))
@@ -59,7 +60,7 @@ def test_what_changed_is_named(tmp_path: Path, key: str, value: object, said: st
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"facts": 3}'])
 def test_a_sidecar_that_is_none(tmp_path: Path, text: str) -> None:
-    (_, wanted) = wanted_plans(load_bundle(), 1, "11.4.0.106", GPU)
+    (_, wanted) = wanted_plans(load_bundle(DRAWN), 1, "11.4.0.106", GPU)
     wanted.file(tmp_path, ".json").write_text(text)
     wanted.file(tmp_path, ".plan").write_bytes(b"plan")
     with pytest.raises(NoPlan) as caught:

@@ -19,8 +19,9 @@ from backend_checks import (  # noqa: E402
     inputs,
 )
 
-from avsl.engines import DEFAULT, Bundle, UserError, load_bundle, open_engine  # noqa: E402
+from avsl.engines import Bundle, UserError, load_bundle, open_engine  # noqa: E402
 from avsl.engines import backends as backends_module  # noqa: E402
+from avsl.engines.bundle import DRAWN  # noqa: E402
 from avsl.engines.onnx_file import read_graph  # noqa: E402
 from avsl.engines.torch_engine import TorchEngine, TorchGraph  # noqa: E402
 
@@ -65,8 +66,8 @@ def test_batches_stay_on_the_device(bundle: Bundle) -> None:
 
 
 def test_what_was_given_out_stays_as_it_was() -> None:
-    engine = TorchEngine(load_bundle(), "cpu")
-    sounds, (picture, *_) = inputs(load_bundle())
+    engine = TorchEngine(load_bundle(DRAWN), "cpu")
+    sounds, (picture, *_) = inputs(load_bundle(DRAWN))
     first = engine.embed_on(torch.from_numpy(sounds[0][None]))
     kept, host = first.clone(), engine.embed(sounds[0])
     map_ = engine.localize(picture, host)
@@ -78,10 +79,10 @@ def test_what_was_given_out_stays_as_it_was() -> None:
 
 
 def test_it_listens() -> None:
-    assert_listens(TorchEngine(load_bundle(), "cpu"))
+    assert_listens(TorchEngine(load_bundle(DRAWN), "cpu"))
 
 
-@pytest.mark.parametrize("bundle", ["shipped"], indirect=True)
+@pytest.mark.parametrize("bundle", ["drawn"], indirect=True)
 def test_graphs_are_read_without_onnx(bundle: Bundle) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx is what the reader is held against")
     for path in (bundle.sound_graph, bundle.picture_graph):
@@ -101,7 +102,7 @@ def test_graphs_are_read_without_onnx(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, 40_000])
 def test_a_graph_that_ends_too_soon(tmp_path: Path, keep: int) -> None:
-    whole = load_bundle().sound_graph.read_bytes()
+    whole = load_bundle(DRAWN).sound_graph.read_bytes()
     (tmp_path / "sound.onnx").write_bytes(whole[:keep])
     with pytest.raises(UserError, match="not an ONNX graph") as caught:
         TorchGraph(tmp_path / "sound.onnx", CPU, half=False)
@@ -110,7 +111,7 @@ def test_a_graph_that_ends_too_soon(tmp_path: Path, keep: int) -> None:
 
 def test_an_operation_that_it_does_not_know(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx makes the graph")
-    model = onnx.load(load_bundle().sound_graph)
+    model = onnx.load(load_bundle(DRAWN).sound_graph)
     next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Softsign"
     onnx.save(model, tmp_path / "sound.onnx")
     with pytest.raises(UserError, match="can't run its Softsign"):
@@ -122,7 +123,7 @@ def test_an_operation_that_it_does_not_know(tmp_path: Path) -> None:
 
 def said(backend: str, bundle: Path | None = None) -> str:
     lines: list[str] = []
-    open_engine(bundle or DEFAULT, backend, say=lines.append)
+    open_engine(bundle or DRAWN, backend, say=lines.append)
     (line,) = lines
     assert "\n" not in line
     return line
@@ -158,14 +159,14 @@ def test_a_named_backend_that_cannot_run_is_an_error(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=why) as caught:
-        open_engine(DEFAULT, backend)
+        open_engine(DRAWN, backend)
     assert "\n" not in str(caught.value)
 
 
 def test_an_engine_whose_graph_torch_cannot_run_falls_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(DEFAULT, tmp_path / "engine")
+    shutil.copytree(DRAWN, tmp_path / "engine")
     monkeypatch.setattr(backends_module, "_has_nvidia", lambda: True)
 
     def out_of_memory(bundle: Bundle) -> None:

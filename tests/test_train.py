@@ -128,7 +128,7 @@ def small(sound: str, side: int = 64, width: int = 8) -> Network:
 def test_networks_learn_to_listen() -> None:
     """Both encoders learn a few clips by heart. Then the same picture with the other thing's sound
     moves the peak there; silence, and a sound from out of view, leave the map dark."""
-    cast = replace(DRAWN, families=DRAWN.families[:2], aspect=1.0, strangers=False)
+    cast = replace(DRAWN, families=DRAWN.families[:2], aspect=1.0, strangers=())
     silence = np.zeros(16_000, np.float32)
     rows = []
     for i in range(4):

@@ -58,7 +58,7 @@ def _engine_of_run(
     from avsl.train.finish import finish
     from avsl.train.fit import ensemble_of, stage_networks, stages
     from avsl.train.material import open_material
-    from avsl.train.recipe import CHOICES, cast_of, load_recipe
+    from avsl.train.recipe import CHOICES, casts_of, load_recipe
 
     if not (source / "recipe.toml").exists():
         raise UserError(f"{source}: neither a run (recipe.toml) nor an engine (model.json)")
@@ -75,7 +75,7 @@ def _engine_of_run(
         recipe,
         folder,
         open_material(recipe, source, progress=progress) if recipe.data else None,
-        cast=cast_of(recipe.cutouts),
+        casts=casts_of(recipe.cutouts),
         made_by=f"avsl-train build {source.name}",
         progress=progress,
     )

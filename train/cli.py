@@ -8,15 +8,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from avsl.engines import DEFAULT, UserError, choose_engine
+from avsl.engines import UserError, choose_engine
 from avsl.engines.errors import exit_on_user_error
-from avsl.train.recipe import Recipe, cast_of, load_recipe
+from avsl.train.recipe import Recipe, cast_of, casts_of, load_recipe
+
+FAILURES = 30
+"""How many scenes the PNG of failures shows, at the most."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,10 +77,36 @@ def scenes(
             out,
             count,
             seed,
-            cast=cast_of(cutouts),
+            cast=cast_of(cutouts, "train"),
             progress=lambda done: progress("scenes", done, count),
         )
     print(f"{out}: {count} scenes")
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(help="Folder with pictures/ and sounds/.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder.")] = Path("prepared"),
+) -> None:
+    """Make photographs and recordings ready to train on.
+
+    pictures/KIND/*.jpg and sounds/KIND/*.ogg, a folder for each kind of thing; besides
+    pictures/_silent, pictures/_background and sounds/_offscreen. Each thing is
+    cut out, and all is split into training, validation and test:
+
+      avsl-train prepare mine -o prepared
+
+      avsl-train fit train/recipes/real.toml --run runs/real --set 'cutouts="prepared"'
+    """
+    from avsl.train.prepare import prepare as prepare_folder
+
+    with _bars() as progress:
+        counts, left_out = prepare_folder(
+            source, out, progress=lambda done, total: progress("prepare", done, total)
+        )
+    for line in left_out:
+        print(f"left out: {line}")
+    print(f"{out}: " + ", ".join(f"{count} files for {split}" for split, count in counts.items()))
 
 
 @app.command()
@@ -121,19 +150,20 @@ def fit(
 
 def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) -> None:
     """Of several processes the first makes what is on disk, and speaks."""
-    from avsl.train.finish import finish, score_lines, table_lines
+    from avsl.train.card import kinds_lines, score_lines, table_lines
+    from avsl.train.finish import finish
     from avsl.train.fit import fit as fit_networks
     from avsl.train.material import open_material
     from avsl.train.processes import check_shares, processes
     from avsl.train.run import prepare_run
 
-    cast = cast_of(chosen.cutouts)
+    casts = casts_of(chosen.cutouts)
     process = processes()
     check_shares(chosen, process.num_processes)
     with process.main_process_first(), _bars() as progress:
         if process.is_main_process:
             prepare_run(chosen, run, resume)
-        material = open_material(chosen, run, cast=cast, skip_bad=skip_bad, progress=progress)
+        material = open_material(chosen, run, casts=casts, skip_bad=skip_bad, progress=progress)
     if material.leaks and process.is_main_process:
         print(f"{material.leaks} clips left out of training: they are among the test clips")
     few = len(material.unlabelled.ids)
@@ -149,19 +179,21 @@ def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) 
             chosen,
             run / "engine",
             material if chosen.data else None,
-            cast=cast,
+            casts=casts,
             made_by=made_by,
             progress=progress,
         )
-    print("\n".join(score_lines(scores) or table_lines(scores)))
+    lines = [*score_lines(scores), "", *kinds_lines(scores)]
+    print("\n".join(table_lines(scores) if chosen.data else lines).strip())
     print(f"{run / 'engine'}: the engine; avsl-live FILE -o OUT --engine {run / 'engine'}")
 
 
 @app.command()
 def evaluate(
     engine: Annotated[
-        str, typer.Argument(help="Engine folder, motion, or both; by default what ships.")
-    ] = str(DEFAULT),
+        str | None,
+        typer.Argument(help="both, real, drawn, motion, or a folder; by default what ships."),
+    ] = None,
     scenes: Annotated[
         int | None,
         typer.Option(min=1, help="How many scenes: 1000, or 12 of each kind of --movers."),
@@ -180,35 +212,55 @@ def evaluate(
     ] = "auto",
     cutouts: Cutouts = None,
     out: Annotated[Path | None, typer.Option("--json", help="Write the scores here too.")] = None,
+    failures: Annotated[
+        Path | None, typer.Option(help="A PNG of scenes in which it was wrong.")
+    ] = None,
 ) -> None:
     """Measure an engine on scenes, or clips, that no training has seen.
 
-    Example: avsl-train evaluate runs/first/engine --scenes 200
+    Example: avsl-train evaluate --cutouts prepared --failures wrong.png
     """
+    from avsl.train.card import kinds_lines, score_lines, table_lines
     from avsl.train.evaluate import evaluate_clips, evaluate_scenes
-    from avsl.train.finish import score_lines, table_lines
     from avsl.train.movers import evaluate_movers, movers_lines
 
     if movers and backend != "auto":
         raise UserError("evaluate: --movers and --backend don't go together; leave out one")
     count = scenes or (12 if movers else 1000)
+    # Of drawn scenes the engine for real things knows nothing.
+    engine = engine or ("both" if cutouts or movers or clips else "drawn")
     with _bars() as progress:
 
         def told(done: int, total: int = count) -> None:
             progress("evaluate", done, total)
 
         if movers:
-            scores = evaluate_movers(engine, count, progress=told)
+            scores = evaluate_movers(
+                engine,
+                count,
+                cast=cast_of(cutouts, "test") if cutouts else None,
+                progress=told,
+            )
         elif clips:
             scores = evaluate_clips(
                 choose_engine(engine, backend), clips, picture_at, progress=told
             )
         else:
+            wrong: list[Any] = []
             scores = evaluate_scenes(
-                choose_engine(engine, backend), count, cast=cast_of(cutouts), progress=told
+                choose_engine(engine, backend),
+                count,
+                cast=cast_of(cutouts, "test"),
+                others={"drawn-scenes engine": choose_engine("drawn")} if cutouts else None,
+                failed=lambda *one: wrong.append(one) if len(wrong) < FAILURES else None,
+                progress=told,
             )
-    lines = movers_lines(scores) if movers else [*score_lines(scores), "", *table_lines(scores)]
-    print("\n".join(lines).strip())
+            if failures:
+                from avsl.train.plots import draw_failures
+
+                draw_failures(failures, wrong)
+    lines = [*score_lines(scores), "", *kinds_lines(scores), *table_lines(scores)]
+    print("\n".join(movers_lines(scores) if movers else lines).strip())
     if out:
         out.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
 

@@ -17,7 +17,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl.demos.cutouts import PICTURES, SOUNDS
+from avsl.demos.cutouts import PICTURES
+from avsl.demos.recordings import SOUNDS
 from avsl.demos.scenes import RATE, Box
 from avsl.engines import Picture, Resizer, UserError
 from avsl.train.pack import At, Clip, Pack, write_pack

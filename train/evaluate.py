@@ -4,6 +4,7 @@ the same resizer, windows and gate as every other picture."""
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,10 @@ from avsl.train.pack import At, Pack
 TEST_SEED = 2_000_000
 CALIBRATION_SEED = 1_000_000
 """Series of scenes that no training uses (recipes count their seeds from 1)."""
+MOVED_S = 0.2
+"""Over which the baseline `most motion` looks back."""
+SOUNDS = 8
+"""Sounds of other scenes whose maps, averaged, are what an engine makes of the picture alone."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Still:
     picture: Picture
     boxes: list[Box]
     samples: Samples
+    moved: Array
+    """Where it differs from the picture `MOVED_S` before, `[h, w]`."""
 
     @property
     def truth(self) -> list[Box]:
@@ -61,15 +68,28 @@ class Still:
 
 
 def stills(
-    seed: int, count: int, resize: Resizer, *, cast: Cast = DRAWN, kind: Kind | None = None
+    seed: int,
+    count: int,
+    resize: Resizer,
+    *,
+    cast: Cast = DRAWN,
+    kind: Kind | None = None,
+    moving: bool = False,
 ) -> Iterator[Still]:
     """`count` held-out stills, rendered at 360 lines and resized like any file's frames."""
     for index in range(count):
-        scene = make_scene(seed, index, cast=cast, kind=kind)
+        scene = make_scene(seed, index, cast=cast, kind=kind, moving=moving)
         height = 360 if scene.aspect >= 1 else 640
-        picture, masks = scene.render(0, height, round(height * scene.aspect / 2) * 2)
-        small = resize(av.VideoFrame.from_ndarray(picture, format="rgb24"))
-        yield Still(scene, small, boxes(masks), scene.sound(-1, 1))
+        width = round(height * scene.aspect / 2) * 2
+
+        def small(picture: Picture) -> Picture:
+            return resize(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+
+        picture, masks = scene.render(0, height, width)
+        now = small(picture)
+        before = small(scene.render(-MOVED_S, height, width)[0]) if moving else now
+        moved = np.abs(now.astype(np.float32) - before).mean(2)
+        yield Still(scene, now, boxes(masks), scene.sound(-1, 1), moved)
 
 
 def hear(engine: Engine, picture: Picture, samples: Samples) -> Localization:
@@ -100,44 +120,75 @@ def evaluate_scenes(
     *,
     seed: int = TEST_SEED,
     cast: Cast = DRAWN,
+    others: dict[str, Engine] | None = None,
+    failed: Callable[[Still, Localization], None] = lambda still, heard: None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Measures an engine on `count` held-out scenes.
+    """Measures an engine on `count` held-out scenes; those of a cast that isn't drawn move.
+
+    Args:
+        others: engines of the same picture and window to set beside it in the table.
+        failed: told of each scene in which the peak is not in what sounds, or in which something
+            is said to sound that is not in view.
 
     Returns:
-        Shares in 0..1: what the README of a bundle prints, see `SCORES`; `n` counts behind each.
+        Shares in 0..1: what the README of a bundle prints, see `SCORES`; `n` counts behind each;
+        `kinds`: how often the peak is in what sounds, by its kind, of scenes with two or more.
     """
     resize = Resizer(engine.spec.picture_size)
-    tally = Tally()
-    rows: dict[str, list[tuple[Array, Array]]] = {
-        "engine": [],
-        "shuffled sound": [],
-        "centre disc": [],
-        "whole picture": [],
-    }
+    tally, kinds = Tally(), Tally()
+    others = {"shuffled sound": engine, "image only": engine, **(others or {})}
+    rows: dict[str, list[tuple[Array, Array]]] = {"engine": [], **{name: [] for name in others}}
     disc = centre_disc(engine.spec.map_size)
-    previous: Samples | None = None
-    for done, still in enumerate(stills(seed, count, resize, cast=cast), 1):
+    still_maps = {"centre disc": disc, "whole picture": np.ones_like(disc)}
+    rows |= {name: [] for name in still_maps}
+    moving = cast is not DRAWN
+    if moving:
+        rows["most motion"] = []
+    before: deque[Samples] = deque(maxlen=SOUNDS)
+    held_out = stills(seed, count, resize, cast=cast, moving=moving)
+    for done, still in enumerate(held_out, 1):
         heard = hear(engine, still.picture, still.samples)
         _negatives(tally, still.scene.kind, heard)
         if still.truth:
             truth = box_mask(still.truth)
             rows["engine"].append((heard.map, truth))
-            rows["centre disc"].append((disc, truth))
-            rows["whole picture"].append((np.ones_like(disc), truth))
-            if previous is not None:
-                rows["shuffled sound"].append((hear(engine, still.picture, previous).map, truth))
-            previous = still.samples
-            _positives(tally, engine, still, heard)
+            for name, map_ in still_maps.items():
+                rows[name].append((map_, truth))
+            if moving:
+                rows["most motion"].append((_cells(still.moved, disc.shape), truth))
+            for name, other in others.items():
+                sounds = {"shuffled sound": list(before)[-1:], "image only": list(before)}
+                maps = [
+                    hear(other, still.picture, s).map for s in sounds.get(name, [still.samples])
+                ]
+                if maps:
+                    rows[name].append((np.mean(maps, 0), truth))
+            before.append(still.samples)
+            _positives(tally, kinds, engine, still, heard)
+        if _wrong(still, heard):
+            failed(still, heard)
         progress(done)
     glow = engine.spec.thresholds.glow
     return {
         **{name: round(tally.mean(name), 4) for name in SCORES},
         "n": {name: len(tally.rows.get(name, [])) for name in SCORES},
+        "kinds": {
+            name: {"peak": round(kinds.mean(name), 4), "n": len(kinds.rows[name])}
+            for name in sorted(kinds.rows)
+        },
         "table": {name: summarise(pairs, glow) for name, pairs in rows.items()},
         "scenes": count,
         "seed": seed,
     }
+
+
+def _cells(values: Array, shape: tuple[int, ...]) -> Array:
+    """The mean over each cell of a map, of `[h, w]` that it divides."""
+    m, n = shape
+    h, w = values.shape
+    means: Array = values.reshape(m, h // m, n, w // n).mean((1, 3))
+    return means / max(float(means.max()), 1e-9)
 
 
 def evaluate_pack(
@@ -215,7 +266,9 @@ def _negatives(tally: Tally, kind: Kind, heard: Localization) -> None:
         tally.add(f"{name}_state", heard.state in ("silent", "unseen"))
 
 
-def _positives(tally: Tally, engine: Engine, still: Still, heard: Localization) -> None:
+def _positives(
+    tally: Tally, kinds: Tally, engine: Engine, still: Still, heard: Localization
+) -> None:
     scene = still.scene
     tally.add("sounding_state", heard.state == "sounding")
     if scene.kind == "two":
@@ -226,12 +279,21 @@ def _positives(tally: Tally, engine: Engine, still: Still, heard: Localization) 
     if len(scene.things) < 2:
         return
     x, y = map_peak(heard.map)
-    tally.add("peak", heard.state != "silent" and any(in_box(x, y, box) for box in still.truth))
+    found = heard.state != "silent" and any(in_box(x, y, box) for box in still.truth)
+    tally.add("peak", found)
     if scene.kind == "one":
+        kinds.add(scene.things[scene.sounding(0)[0]].family, found)
         other = (scene.sounding(0)[0] + 1) % len(scene.things)
         swapped = hear(engine, still.picture, with_sound_of(scene, other).sound(-1, 1))
         x, y = map_peak(swapped.map)
         tally.add("interactive", swapped.state != "silent" and in_box(x, y, still.boxes[other]))
+
+
+def _wrong(still: Still, heard: Localization) -> bool:
+    if not still.truth:
+        return heard.state == "sounding"
+    x, y = map_peak(heard.map)
+    return not any(in_box(x, y, box) for box in still.truth)
 
 
 def _beside(peak: tuple[float, float, float], still: Still) -> bool:

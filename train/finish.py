@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avsl.demos.scenes import DRAWN, Cast
+from avsl.demos.scenes import Cast
 from avsl.engines import Resizer, open_engine
 from avsl.engines.networks import Ensemble, combined
+from avsl.train.card import model_card
 from avsl.train.evaluate import (
     CALIBRATION_SEED,
-    SCORES,
     evaluate_pack,
     evaluate_scenes,
     stills,
 )
 from avsl.train.export import add_scores, calibrate, write_bundle
 from avsl.train.material import Material
-from avsl.train.recipe import Recipe, to_toml
+from avsl.train.prepare import ATTRIBUTION
+from avsl.train.recipe import DRAWN_CASTS, Casts, Recipe
 from avsl.train.validate import logits_on
 from avsl.train.views import cells_of, pictures_to_input
 
@@ -39,7 +40,7 @@ def finish(
     folder: Path,
     material: Material | None = None,
     *,
-    cast: Cast = DRAWN,
+    casts: Casts = DRAWN_CASTS,
     made_by: str = "",
     old_scores: dict[str, Any] | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -52,13 +53,18 @@ def finish(
         old_scores: of an engine that this one replaces, shown beside its own in the model card.
     """
     if material is None:
-        logits, boxes, negatives = _scene_logits(ensemble, recipe.held_out, cast, progress)
+        logits, boxes, negatives = _scene_logits(
+            ensemble, recipe.held_out, casts.validation, progress
+        )
     else:
         logits, boxes, negatives = _clip_logits(ensemble, material)
     thresholds = set_calibration(ensemble, logits, boxes, negatives)
+    named = Path(recipe.cutouts) / ATTRIBUTION
+    sources = named.read_text("utf-8") if recipe.cutouts and named.exists() else ""
+    recipe = _without_places(recipe)
     training: dict[str, Any] = {"recipe": asdict(recipe)}
     if material is None:
-        training["families"] = [family.name for family in cast.families]
+        training["families"] = [family.name for family in casts.train.families]
     version = importlib.metadata.version("avsl")
     write_bundle(
         ensemble,
@@ -72,7 +78,7 @@ def finish(
     if material is None:
         count = recipe.held_out
         scores = evaluate_scenes(
-            engine, count, cast=cast, progress=lambda done: progress("evaluate", done, count)
+            engine, count, cast=casts.test, progress=lambda done: progress("evaluate", done, count)
         )
     else:
         pack, ids = material.test
@@ -80,9 +86,15 @@ def finish(
             engine, pack, ids, progress=lambda done: progress("evaluate", done, len(ids))
         )
         scores["clips"] = "test" if recipe.test else "validation"
-    card = model_card(recipe, thresholds, scores, cast, made_by, old_scores)
+    card = model_card(recipe, thresholds, scores, casts.train, made_by, sources, old_scores)
     add_scores(folder, scores, card)
     return scores
+
+
+def _without_places(recipe: Recipe) -> Recipe:
+    """Its folders by their names alone: a bundle says nothing about the machine that made it."""
+    data, test, cutouts = (Path(p).name for p in (recipe.data, recipe.test, recipe.cutouts))
+    return replace(recipe, data=data, test=test, cutouts=cutouts)
 
 
 def _scene_logits(
@@ -141,89 +153,3 @@ def set_calibration(
     # What is called unseen must not glow, and what glows a little is called unsure.
     glow = max(0.5, unseen)
     return {"glow": glow, "unseen": unseen, "sounding": round(glow + 0.1, 3), **GATE}
-
-
-def score_lines(scores: dict[str, Any], old: dict[str, Any] | None = None) -> list[str]:
-    """The scores as a Markdown table's rows, with those of an older engine beside them."""
-    if "scenes" not in scores:
-        return []
-    rows = ["| measured on held-out scenes | value | n |", "|---|---:|---:|"]
-    if old:
-        rows = ["| measured on held-out scenes | before | now | n |", "|---|---:|---:|---:|"]
-    for key, text in SCORES.items():
-        before = f"{100 * old[key]:.2f} % | " if old else ""
-        rows.append(f"| {text} | {before}{100 * scores[key]:.2f} % | {scores['n'][key]} |")
-    return rows
-
-
-def table_lines(scores: dict[str, Any]) -> list[str]:
-    """The field's table: each row's cIoU and AUC under the three rules."""
-    names = ("median", "fixed", "universal")
-    head = " | ".join(f"cIoU {name} | AUC {name}" for name in names)
-    rows = [f"| | n | {head} | peak |", "|---|" + "---:|" * (2 + 2 * len(names))]
-    for name, row in scores["table"].items():
-        cells = " | ".join(f"{row[f'ciou_{r}']:.1f} | {row[f'auc_{r}']:.1f}" for r in names)
-        rows.append(f"| {name} | {row['n']} | {cells} | {row['peak']:.1f} |")
-    return rows
-
-
-def model_card(
-    recipe: Recipe,
-    thresholds: dict[str, float],
-    scores: dict[str, Any],
-    cast: Cast,
-    made_by: str,
-    old_scores: dict[str, Any] | None = None,
-) -> str:
-    """The bundle's README."""
-    lines = [f"# {recipe.name}", ""]
-    if recipe.data:
-        lines += [
-            f"Trained on the clips of `{Path(recipe.data).name}`: {recipe.labelled} with boxes, up",
-            f"to {recipe.unlabelled} without. It knows what sounds and is seen there.",
-            "",
-            "## Scores",
-            "",
-            f"{scores['n']} {scores['clips']} clips, with boxes, in percent.",
-        ]
-        if scores["clips"] == "validation":
-            lines += ["They chose the checkpoint and the thresholds: on others it will do worse."]
-    else:
-        kind = "scenes composed of cut-outs" if recipe.cutouts else "drawn scenes"
-        families = ", ".join(family.name for family in cast.families)
-        lines += [
-            f"Trained on {kind} and nothing else: {families}. It knows these and their sounds, on "
-            "any background.",
-            "",
-            "**What it therefore can't do:** it has never seen a photograph. Of real people,",
-            "animals and instruments it mostly says `unseen`, and now and then points at one by",
-            "mistake; it can't tell two things of one family apart; of two that sound at once, a",
-            "third may seem to be one; things under a tenth of the picture's width are too small",
-            "for it. Don't use it to decide anything about a person.",
-            "",
-            "## Scores",
-            "",
-            f"{scores['scenes']} scenes of series {scores['seed']}, through the same resizer,",
-            "windows and gate as a video. A peak counts when it lies in the box of the thing.",
-            "",
-            *score_lines(scores, old_scores),
-            "",
-            "In percent, over the scenes in which something in view sounds.",
-        ]
-    lines += [
-        "`median` keeps half of the picture, `fixed` stretches each map first, `universal` is the",
-        f"map as it is, from p = {thresholds['glow']} on: the one a live picture can use.",
-        "`shuffled sound` hears the sound of another clip.",
-        "",
-        *table_lines(scores),
-        "",
-        "## Recipe",
-        "",
-        f"`{made_by}` with:",
-        "",
-        "```toml",
-        to_toml(recipe).rstrip(),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)

@@ -1,4 +1,5 @@
-"""The trainer: warm-up, unbiased learning, and, where asked for, distillation (see dmt.py)."""
+"""The trainer: kinds, where asked for (see kinds.py); warm-up, unbiased learning, and, where asked
+for, distillation (see dmt.py)."""
 
 from __future__ import annotations
 
@@ -21,8 +22,10 @@ from torch import Tensor
 from avsl.engines import UserError
 from avsl.engines.networks import Ensemble, Network
 from avsl.train.dmt import Students, distill_loss, follow, unbiased_loss, warm_up_loss
+from avsl.train.kinds import KindBatch, KindSteps, kinds_loss
 from avsl.train.material import Material, Step, Steps, loader, spec_of
 from avsl.train.plots import draw_curves, draw_examples
+from avsl.train.pool import Pool, kind_names
 from avsl.train.processes import gather, share_statistics
 from avsl.train.recipe import Recipe
 from avsl.train.run import (
@@ -49,6 +52,7 @@ class Stage:
 def stages(recipe: Recipe) -> list[Stage]:
     """The stages of a recipe, in order; empty ones are left out."""
     lengths = {
+        "kinds": recipe.kinds_steps,
         "warm-up": recipe.warm_up_steps,
         "unbiased": recipe.steps,
         "distill": recipe.distill_steps * recipe.distill,
@@ -154,14 +158,13 @@ class Trainer:
         self.best = -1.0
 
     def _run_stage(self, stage: Stage, show: Callable[[Stage, int, float], None]) -> None:
-        recipe, accelerator = self.recipe, self.accelerator
-        steps = Steps(
-            self.material,
-            recipe,
-            stage.name == "warm-up",
-            accelerator.process_index,
-            accelerator.num_processes,
-        )
+        recipe = self.recipe
+        ranks = self.accelerator.process_index, self.accelerator.num_processes
+        steps: Steps | KindSteps
+        if stage.name == "kinds":
+            steps = KindSteps(self.material.labelled, recipe, *ranks)
+        else:
+            steps = Steps(self.material, recipe, stage.name == "warm-up", *ranks)
         micro = recipe.accumulate
         first = (self.step - stage.start) * micro
         batches = iter(loader(steps, first, (stage.stop - stage.start) * micro, recipe.workers))
@@ -178,7 +181,7 @@ class Trainer:
             self._after_step(stage, step[-1], sums)
             show(stage, self.step, sums.speed)
 
-    def learn(self, stage: Stage, batches: list[Step], at: int) -> list[dict[str, Tensor]]:
+    def learn(self, stage: Stage, batches: list[Any], at: int) -> list[dict[str, Tensor]]:
         """Step `at` of a stage: the gradients of its batches, one move of the weights, and the
         averages after them."""
         accelerator = self.accelerator
@@ -197,19 +200,22 @@ class Trainer:
                 self.optimizer.zero_grad()
             logs.append(log)
         share_statistics(self.students)
-        if stage.name != "warm-up":
+        if self.averages is not self.students:
             follow(self.averages, self.students, self.recipe.ema, at)
         return logs
 
-    def _loss(self, stage: Stage, step: Step, at: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, stage: Stage, step: Any, at: int) -> tuple[Tensor, dict[str, Tensor]]:
         recipe = self.recipe
+        if stage.name == "kinds":
+            pool = self.material.labelled.source
+            return kinds_loss(self.model, step, recipe, len(kind_names(cast(Pool, pool).cast)))
         if stage.name == "warm-up":
             return warm_up_loss(self.model, step, recipe, gather)
         if stage.name == "unbiased":
             return unbiased_loss(self.model, self.teachers, step, at, recipe, gather)
         return distill_loss(self.model, self.teachers, step, recipe, gather)
 
-    def _check(self, loss: Tensor, step: Step) -> None:
+    def _check(self, loss: Tensor, step: Step | KindBatch) -> None:
         if not torch.isfinite(loss):
             kept = self.run / LAST
             good = f"the last good checkpoint is {kept}" if kept.exists() else "no checkpoint yet"
@@ -218,7 +224,7 @@ class Trainer:
                 f"{self.run}: the loss is not a number at step {self.step}; {good}; clips: {clips}"
             )
 
-    def _after_step(self, stage: Stage, step: Step, sums: Sums) -> None:
+    def _after_step(self, stage: Stage, step: Any, sums: Sums) -> None:
         """Logs, validates and keeps, each when its time has come; the first process alone."""
         recipe, done = self.recipe, self.step
         last = done == stage.stop

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from avsl.demos.scenes import DRAWN, RATE, Cast
+from avsl.demos.scenes import RATE
 from avsl.engines import UserError
 from avsl.engines.networks import NetworkSpec
 from avsl.train.clips import pack_clips
 from avsl.train.pack import Pack, open_pack, pack_scenes
 from avsl.train.pool import Pool
-from avsl.train.recipe import Recipe
+from avsl.train.recipe import DRAWN_CASTS, Casts, Recipe
 from avsl.train.views import (
     SOUND_DRAWS,
     STRONG,
@@ -274,7 +274,7 @@ class Steps(Dataset[Step]):
         return picture, samples, boxes, known, sounds, draws
 
 
-def loader(steps: Steps, start: int, stop: int, workers: int) -> Iterable[Step]:
+def loader(steps: Dataset[Any], start: int, stop: int, workers: int) -> Iterable[Any]:
     """The batches of steps `start` to `stop`, in order, made ahead by `workers` processes."""
     return DataLoader(
         steps,
@@ -304,7 +304,7 @@ def open_material(
     recipe: Recipe,
     run: Path,
     *,
-    cast: Cast = DRAWN,
+    casts: Casts = DRAWN_CASTS,
     skip_bad: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Material:
@@ -317,13 +317,13 @@ def open_material(
     window = round(recipe.seconds * RATE)
     if not recipe.data:
         count = recipe.labelled + recipe.unlabelled
-        pool = Pool(recipe.seed, count, recipe.voices, size, window, cast)
+        cells = spec_of(recipe, 0).map_size
+        pool = Pool(recipe.seed, count, recipe.voices, size, window, casts.train, cells)
         folder = run / "validation"
-        pack = (
-            open_pack(folder)
-            if folder.exists()
-            else pack_scenes(folder, VALIDATION_SEED, recipe.validation, size, cast=cast)
-        )
+        if not folder.exists():
+            held_out = casts.validation
+            pack_scenes(folder, VALIDATION_SEED, recipe.validation, size, cast=held_out)
+        pack = open_pack(folder)
         ids = np.arange(count)
         few, many = Part(pool, ids[: recipe.labelled]), Part(pool, ids[recipe.labelled :])
         all_ = np.arange(len(pack))

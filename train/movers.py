@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import av
 import numpy as np
 
 from avsl.demos.movers import SECONDS, MovingScene, make_moving_scene
-from avsl.demos.scenes import RATE
+from avsl.demos.scenes import RATE, Cast
 from avsl.engines import Localizer, Resizer, SoundTimeline, choose_engine
 from avsl.engines.localization import Map
 from avsl.engines.motion import LAGS, MEMORY, MotionMaps
@@ -44,6 +44,14 @@ class Condition:
     """Whether the sound is that of another scene."""
 
 
+PHOTOGRAPHED = (
+    Condition("what sounds moves with it"),
+    Condition("and the camera shakes", {"shake": 0.006, "flicker": 0.03}),
+    Condition("three, what sounds keeps still", {"count": 3, "still": True}),
+    Condition("another scene's sound", shuffled=True),
+    Condition("sound from out of view", {"outside": True}),
+)
+"""Of scenes of a cast of photographs."""
 SHAKY = {"count": 3, "shake": 0.006, "flicker": 0.03}
 CONDITIONS = (
     Condition("two movers"),
@@ -84,10 +92,14 @@ def evaluate_movers(
     engine: str,
     count: int,
     *,
-    conditions: tuple[Condition, ...] = CONDITIONS,
+    cast: Cast | None = None,
+    conditions: tuple[Condition, ...] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, dict[str, float]]:
     """Measures an engine, by its name, on `count` scenes of each condition.
+
+    Args:
+        cast: whose things move; by default drawn ones do.
 
     Returns:
         For each condition, in percent and seconds (nan where nothing in view sounds):
@@ -98,10 +110,13 @@ def evaluate_movers(
         median time from the start of a sound to the first moment at which it is found; `locked`:
         sounds that are. `loss_s`: median time that it stays after the end.
     """
+    conditions = conditions or (PHOTOGRAPHED if cast else CONDITIONS)
+    # A cast is made of closures, which travel to other processes by fork alone.
+    _job.update(engine=engine, cast=cast)
     # All at once: of one condition there are too few to go round among the processes.
     work = [(condition, index) for condition in conditions for index in range(count)]
     found = []
-    for one in in_parallel(partial(_one, engine), work):
+    for one in in_parallel(_one, work):
         found.append(one)
         progress(len(found), len(work))
     return {
@@ -110,20 +125,21 @@ def evaluate_movers(
     }
 
 
+_job: dict[str, Any] = {}
 _opened = lru_cache(1)(choose_engine)  # in each process; an opened network can't travel
 
 
-def _one(engine: str, which_scene: tuple[Condition, int]) -> Tally:
+def _one(which_scene: tuple[Condition, int]) -> Tally:
     """All moments of one scene."""
     condition, index = which_scene
-    opened = _opened(engine)
-    scene = make_moving_scene(SEED, index, **condition.scene)
+    opened = _opened(_job["engine"])
+    scene = make_moving_scene(SEED, index, **condition.scene, cast=_job["cast"])
     heard = scene
     if condition.shuffled:
         # What begins to move just when a sound begins would be taken for it, and rightly so.
         always = tuple(replace(mover, rests=False) for mover in scene.movers)
         scene = replace(scene, movers=always)
-        heard = make_moving_scene(SEED, index + 1000, **condition.scene)
+        heard = make_moving_scene(SEED, index + 1000, **condition.scene, cast=_job["cast"])
     sound = SoundTimeline(RATE, SECONDS + 2)
     sound.write(round((1 + condition.late_s) * RATE), heard.sound(0, SECONDS))
     localize, resize = Localizer(opened), Resizer(opened.spec.picture_size)

@@ -12,11 +12,14 @@ import torch.nn.functional as F
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
+from avsl.engines import Localization
 from avsl.engines.networks import Network
 from avsl.train.dmt import pseudo_labels, teach
+from avsl.train.evaluate import Still
 from avsl.train.material import Clips
 from avsl.train.recipe import Recipe
 from avsl.train.run import read_metrics
@@ -134,6 +137,26 @@ def draw_examples(
     write(x, y - 2, "0")
     write(x + TILE - 8, y - 2, "1")
     ax.imshow(sheet, extent=(0, width, height, 0), interpolation="none")
+    _save(figure, path)
+
+
+def draw_failures(path: Path, failures: list[tuple[Still, Localization]]) -> None:
+    """Scenes in which an engine was wrong: what it took for sounding glows, what sounds has a
+    frame."""
+    columns = 6
+    rows = max(1, -(-len(failures) // columns))
+    figure = Figure((2.2 * columns, 2.5 * rows), layout="constrained")
+    for ax, (still, heard) in zip(figure.subplots(rows, columns).flat, failures, strict=False):
+        ax.imshow(still.picture, extent=(0, 1, 1, 0), aspect=1 / still.scene.aspect)
+        ax.imshow(heard.map, "inferno", extent=(0, 1, 1, 0), alpha=0.5 * heard.map, vmin=0, vmax=1)
+        for x0, y0, x1, y1 in still.truth:
+            box = ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color="w"))
+            box.set_linewidth(1.5)
+        sounds = [still.scene.things[i].family for i in still.scene.sounding(0)]
+        heading = f"{' and '.join(sounds) or still.scene.kind}: {heard.state} {heard.score:.2f}"
+        ax.set_title(heading, fontsize=SMALL, parse_math=False)
+    for ax in figure.axes:
+        ax.set_axis_off()
     _save(figure, path)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl.demos.scenes import DRAWN, RATE, STRANGER, Cast, boxes, make_scene
+from avsl.demos.scenes import DRAWN, RATE, Cast, boxes, make_scene
 from avsl.demos.voices import noise
 from avsl.train.workers import in_parallel
 
@@ -27,20 +27,40 @@ def half_size(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return small.astype(np.uint8)
 
 
+Still = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int16], NDArray[np.int16]]
+
+
 def render_still(
-    seed: int, size: tuple[int, int], cast: Cast, index: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int16]]:
-    """Picture `[h, w, 3]`, boxes `[4, 4]` and families `[4]` (-1: no thing) of a scene, rendered at
-    twice the size and averaged."""
+    seed: int, size: tuple[int, int], cells: tuple[int, int], cast: Cast, index: int
+) -> Still:
+    """Picture `[h, w, 3]`, boxes `[4, 4]`, families `[4]` (-1: no thing) and kinds `[m, n]` (see
+    `Pool.kinds`) of a scene, rendered at twice the size and averaged."""
     height, width = size
     scene = make_scene(seed, index, cast=cast)
-    names = [family.name for family in cast.families]
-    picture, masks = scene.render(0, 2 * height, 2 * width)
+    names = kind_names(cast)
+    picture, masks = scene.render_all(0, 2 * height, 2 * width)
     found = np.zeros((MAX_THINGS, 4), np.float32)
-    found[: len(masks)] = boxes(masks)
+    found[: len(scene.things)] = boxes(masks[len(scene.strangers) :])
     families = np.full(MAX_THINGS, -1, np.int16)
     families[: len(scene.things)] = [names.index(thing.family) for thing in scene.things]
-    return half_size(picture), found, families
+    shown = [names.index(thing.family) for thing in (*scene.strangers, *scene.things)]
+    return half_size(picture), found, families, _kinds(masks, shown, cells, len(names))
+
+
+def kind_names(cast: Cast) -> list[str]:
+    """All kinds of a cast's things: its families, then those that never sound."""
+    return [family.name for family in (*cast.families, *cast.strangers)]
+
+
+def _kinds(
+    masks: NDArray[np.float32], shown: list[int], cells: tuple[int, int], place: int
+) -> NDArray[np.int16]:
+    m, n = cells
+    count, height, width = masks.shape
+    cover = masks.reshape(count, m, height // m, n, width // n).mean((2, 4))
+    most = cover.argmax(0)
+    seen = np.take_along_axis(cover, most[None], 0)[0] > 0.5
+    return np.where(seen, np.array(shown)[most], place).astype(np.int16)
 
 
 class Pool:
@@ -54,13 +74,15 @@ class Pool:
         size: tuple[int, int],
         window: int = RATE,
         cast: Cast = DRAWN,
+        cells: tuple[int, int] | None = None,
     ) -> None:
         self.seed = seed
         self.window = window
         self.cast = cast
         self.voices = voices
         # A cast is made of closures, which travel to other processes by fork alone.
-        _job.update(seed=seed, size=size, cast=cast, voices=voices)
+        cells = cells or (size[0] // 8, size[1] // 8)
+        _job.update(seed=seed, size=size, cells=cells, cast=cast, voices=voices)
         stills = list(in_parallel(_render, range(pictures)))
         clips = list(in_parallel(_clip, range((len(cast.families) + 2) * voices)))
         rng = np.random.default_rng((seed, 11))
@@ -68,6 +90,8 @@ class Pool:
         self.pictures = np.stack([still[0] for still in stills])
         self.boxes = np.stack([still[1] for still in stills])
         self.families = np.stack([still[2] for still in stills])
+        self.kinds = np.stack([still[3] for still in stills])
+        """int16 `[N, m, n]`: which of `kind_names` each cell shows, their number for none."""
         self.clips = np.stack(clips).reshape(-1, voices, CLIP)
         """Voices as int16: a row for each family, the last two rows hold strangers."""
 
@@ -82,11 +106,23 @@ class Pool:
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
         """A picture with a sound that is mixed anew, and the boxes `[K, 4]` of what sounds."""
         things = np.flatnonzero(self.families[index] >= 0)
-        samples, sounding = self._mix(rng, self.families[index], things)
+        samples, sounding, _ = self._mix(rng, self.families[index], things)
         found = np.full((2, 4), np.nan, np.float32)
         seen = [i for i in sounding if self.boxes[index, i].any()]
         found[: len(seen)] = self.boxes[index, seen]
         return self.pictures[index], samples, found
+
+    def heard(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A sound for a picture, as in `clip`, and the share of each family in what is heard at its
+        end, `[families + 1]`; the last is for all else."""
+        things = np.flatnonzero(self.families[index] >= 0)
+        samples, _, rows = self._mix(rng, self.families[index], things)
+        shares = np.zeros(len(self.cast.families) + 1, np.float32)
+        for row in rows or [len(shares) - 1]:
+            shares[min(row, len(shares) - 1)] += 1
+        return samples, shares / shares.sum()
 
     def _voice(self, rng: np.random.Generator, row: int) -> NDArray[np.float32]:
         clip = self.clips[row, rng.integers(self.voices)]
@@ -95,8 +131,9 @@ class Pool:
 
     def _mix(
         self, rng: np.random.Generator, families: NDArray[np.int16], things: NDArray[np.intp]
-    ) -> tuple[NDArray[np.float32], list[int]]:
-        """A window of sound, and which of the picture's `things` sound at its end."""
+    ) -> tuple[NDArray[np.float32], list[int], list[int]]:
+        """A window of sound, which of the picture's `things` sound at its end, and whose voices
+        these are, or that of what is out of view (rows of `clips`)."""
         n = self.window
         kind = rng.choice(5, p=[0.62, 0.14, 0.02, 0.05, 0.17])
         rows: list[int] = []
@@ -121,9 +158,11 @@ class Pool:
             mix[:until] = self._any(rng)[:until]
         loud = np.float32(10 ** rng.uniform(-2, 0))
         if kind == 2:
-            return mix * 0 + np.float32(1e-4 * (rng.random() < 0.5)) * self._noise(rng), []
+            hiss = np.float32(1e-4 * (rng.random() < 0.5)) * self._noise(rng)
+            return hiss, [], []
         level = 0.3 * 10 ** (rng.uniform(-30, -2) / 20)
-        return np.clip((mix + np.float32(level) * self._noise(rng)) * loud, -1, 1), sounding
+        mix += np.float32(level) * self._noise(rng)
+        return np.clip(mix * loud, -1, 1), sounding, rows
 
     def _any(self, rng: np.random.Generator) -> NDArray[np.float32]:
         return self._voice(rng, int(rng.integers(len(self.clips))))
@@ -142,15 +181,14 @@ class Pool:
 _job: dict[str, Any] = {}
 
 
-def _render(index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int16]]:
-    return render_still(_job["seed"], _job["size"], _job["cast"], index)
+def _render(index: int) -> Still:
+    return render_still(_job["seed"], _job["size"], _job["cells"], _job["cast"], index)
 
 
 def _clip(index: int) -> NDArray[np.int16]:
-    families = _job["cast"].families
+    cast = _job["cast"]
     row = index // _job["voices"]
     rng = np.random.default_rng((_job["seed"], index, 5))
-    family = families[row] if row < len(families) else STRANGER
-    voice = family.voice(rng)
+    voice = (cast.families[row].voice if row < len(cast.families) else cast.outside)(rng)
     wave = voice(np.arange(CLIP) / RATE)
     return np.rint(np.clip(wave, -1, 1) * 32767).astype(np.int16)

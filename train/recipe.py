@@ -9,14 +9,14 @@ import difflib
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from avsl.demos.cutouts import load_cutouts
+from avsl.demos.cutouts import PREPARED, load_cutouts
 from avsl.demos.scenes import DRAWN, Cast
 from avsl.engines import UserError
 
 CHOICES = {
-    "picture": ("small", "resnet18"),
+    "picture": ("small", "medium", "resnet18"),
     "sounds": ("log-mel", "wave", "vggish", "soundnet", "resnet18"),
     "base": ("own", "ez-vsl"),
     "accept": ("agreement", "not-empty", "confident", "all"),
@@ -28,7 +28,7 @@ CHOICES = {
 """What a setting of words may say."""
 LEAST = {
     **dict.fromkeys(("seed", "unlabelled", "unlabelled_batch", "workers", "lr_warm_up"), 0),
-    **dict.fromkeys(("warm_up_steps", "steps", "distill_steps"), 0),
+    **dict.fromkeys(("kinds_steps", "warm_up_steps", "steps", "distill_steps"), 0),
     **dict.fromkeys(("labelled", "labelled_batch", "validation", "held_out", "voices"), 1),
     **dict.fromkeys(("checkpoint_every", "validate_every", "accumulate"), 1),
     **dict.fromkeys(("width", "embedding"), 1),
@@ -55,7 +55,8 @@ class Recipe:
     picture_at: str = "end"
     """Where in a clip's sound its picture was taken."""
     cutouts: str = ""
-    """Scenes of a person's own cut-outs (see demos/cutouts.py); empty: the drawn families."""
+    """Scenes of a person's own cut-outs (see demos/cutouts.py), or what `avsl-train prepare` made;
+    empty: the drawn families."""
     voices: int = 250
     """Scenes: individual voices of each family; sounds are mixed anew for every step."""
     labelled: int = 256
@@ -78,6 +79,8 @@ class Recipe:
     imagenet: bool = False
     """Picture encoders (resnet18) begin with torchvision's ImageNet weights."""
 
+    kinds_steps: int = 0
+    """Stage 0, on scenes: telling kinds of things and of sounds apart (see kinds.py)."""
     warm_up_steps: int = 600
     """Stage 1: both students on the labelled clips."""
     steps: int = 2_000
@@ -198,6 +201,8 @@ def _check(recipe: Recipe, where: str) -> None:
         raise UserError(f"{where}: a batch needs two clips or more")
     if recipe.unlabelled_batch and not recipe.unlabelled:
         raise UserError(f"{where}: without unlabelled clips, unlabelled_batch must be 0")
+    if recipe.kinds_steps and recipe.data:
+        raise UserError(f"{where}: kinds are known of scenes alone; set kinds_steps = 0")
     if not recipe.warm_up_steps + recipe.steps + recipe.distill * recipe.distill_steps:
         raise UserError(f"{where}: no stage has any steps")
     stride = 16 if recipe.picture == "small" else 32
@@ -225,16 +230,37 @@ def _read(path: Path, depth: int = 0) -> dict[str, Any]:
     return _read(path.parent / parent, depth + 1) | settings
 
 
-def cast_of(cutouts: Path | str | None) -> Cast:
-    """The cast that `cutouts` names: a folder, or nothing for the drawn families.
+class Casts(NamedTuple):
+    """What scenes are composed of, apart from each other where `avsl-train prepare` has split it;
+    otherwise all the same, and the seeds of the scenes differ."""
+
+    train: Cast
+    validation: Cast
+    test: Cast
+
+
+DRAWN_CASTS = Casts(DRAWN, DRAWN, DRAWN)
+
+
+def casts_of(cutouts: Path | str | None) -> Casts:
+    """The casts that `cutouts` names; see `cast_of`."""
+    if cutouts and (Path(cutouts) / PREPARED).exists():
+        return Casts(*(cast_of(cutouts, split) for split in Casts._fields))
+    return Casts(*[cast_of(cutouts, "train")] * 3) if cutouts else DRAWN_CASTS
+
+
+def cast_of(cutouts: Path | str | None, split: str) -> Cast:
+    """The cast that `cutouts` names: a folder, of one that is split its part `split`, or nothing
+    for the drawn families.
 
     Raises:
         UserError: the folder holds no cast.
     """
     if not cutouts:
         return DRAWN
+    folder = Path(cutouts)
     try:
-        return load_cutouts(Path(cutouts))
+        return load_cutouts(folder / split if (folder / PREPARED).exists() else folder)
     except ValueError as error:
         raise UserError(str(error)) from None
 

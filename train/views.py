@@ -68,6 +68,11 @@ class Geometry:
         carried = F.grid_sample(maps[:, None], grid, "nearest", "zeros", False)[:, 0]
         return carried, (grid.abs() <= 1).all(3).to(maps.dtype)
 
+    def labels(self, labels: Tensor) -> Tensor:
+        """Labels of cells `[B, m, n]` of the source as this view has them."""
+        maps = labels[:, None].float()
+        return F.grid_sample(maps, self._grid(maps), "nearest", "border", False)[:, 0].long()
+
     def _grid(self, x: Tensor) -> Tensor:
         h, w = x.shape[2:]
         across = (torch.arange(w, device=x.device) + 0.5) / w * 2 - 1

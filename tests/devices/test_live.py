@@ -22,6 +22,7 @@ from avsl.demos.clips import DEMO_SECONDS, demo_scene, moving_demo_scene
 from avsl.demos.movers import SECONDS, MovingScene
 from avsl.demos.scenes import Scene
 from avsl.engines import Engine, open_engine
+from avsl.engines.bundle import DRAWN
 from avsl.engines.motion import MotionEngine
 from avsl.realtime.annotate import annotate
 
@@ -132,12 +133,12 @@ def test_live_is_what_the_file_path_says_of_the_recording(
         assert changed[:600].mean() < 0.08  # the label lies below
 
 
-def test_so_it_is_with_the_engine_that_ships(
+def test_so_it_is_with_a_network(
     plug_in: PlugIn, microphone: FakeMicrophone, tmp_path: Path, soon: float
 ) -> None:
     clip = play(demo_scene(), DEMO_SECONDS, (270, 480), microphone, soon)
-    live({**plug_in(clip, soon).env, **microphone.env}, tmp_path, "--duration 12")
-    engine = open_engine()
+    live({**plug_in(clip, soon).env, **microphone.env}, tmp_path, "--engine drawn --duration 12")
+    engine = open_engine(DRAWN)
     pairs = paired_with_the_file(tmp_path, engine)
     assert len(pairs) > 200
     alike = np.mean([same(a, b, engine.spec.thresholds.glow) for a, b in pairs])

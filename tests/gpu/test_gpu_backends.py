@@ -17,6 +17,7 @@ from backend_checks import (  # noqa: E402
 )
 
 from avsl.engines import Bundle, load_bundle, open_engine  # noqa: E402
+from avsl.engines.bundle import DRAWN  # noqa: E402
 from avsl.engines.plans import build_plans  # noqa: E402
 from avsl.engines.torch_engine import TorchEngine  # noqa: E402
 
@@ -58,21 +59,21 @@ def test_torch_gives_the_maps_of_onnxruntime(bundle: Bundle) -> None:
 
 
 def test_torch_listens() -> None:
-    assert_listens(TorchEngine(load_bundle()))
+    assert_listens(TorchEngine(load_bundle(DRAWN)))
 
 
 def test_auto_takes_the_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     lines: list[str] = []
-    open_engine(say=lines.append)
+    open_engine(DRAWN, say=lines.append)
     assert "runs with torch on " in lines[0]
 
 
 def test_without_a_cuda_graph_the_maps_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("avsl.engines.device_engine._capture", lambda *_: None)
-    engine = TorchEngine(load_bundle())
+    engine = TorchEngine(load_bundle(DRAWN))
     assert not engine.captured
-    assert_like_onnxruntime(engine, load_bundle())
+    assert_like_onnxruntime(engine, load_bundle(DRAWN))
 
 
 @needs_tensorrt

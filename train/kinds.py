@@ -1,0 +1,129 @@
+"""Stage 0: the networks learn to tell kinds apart, before they learn where what is heard is.
+
+Each kind of thing, those that never sound included, is given a direction of its own in the space of
+embeddings; all are at right angles. A cell of a picture is drawn to the direction of the kind that
+it shows, a sound to that of the kind it is of: so the cosine of the two means something from the
+first step of localization on. The directions are fixed and not learnt, as in Hoffer et al. 2018
+(Fix your classifier).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from avsl.train.material import Part
+from avsl.train.pool import Pool
+from avsl.train.recipe import Recipe
+from avsl.train.views import (
+    SOUND_DRAWS,
+    STRONG,
+    WEAK,
+    Geometry,
+    pictures_to_input,
+    strong_pictures,
+    strong_samples,
+)
+
+SHARPNESS = 12.0
+"""Of the softmax over the cosines."""
+PLACE_WEIGHT = 0.3
+"""Of cells that show no thing: they are the most."""
+
+
+@dataclass(frozen=True)
+class KindBatch:
+    """Pictures and sounds with their kinds."""
+
+    names: list[str]
+    pictures: Tensor
+    """uint8 `[B, h, w, 3]`."""
+    kinds: Tensor
+    """int64 `[B, m, n]`, the kind that each cell shows; the number of kinds for the place."""
+    samples: Tensor
+    """float32 `[B, S]`."""
+    heard: Tensor
+    """float32 `[B, families + 1]`: shares of the kinds of the sound; the last is any other."""
+    draws: Tensor
+    """float32 `[B, WEAK + STRONG]`."""
+
+    TENSORS: ClassVar = ("pictures", "kinds", "samples", "heard", "draws")
+
+    def to(self, device: torch.device) -> KindBatch:
+        return replace(self, **{name: getattr(self, name).to(device) for name in self.TENSORS})
+
+
+class KindSteps(Dataset[KindBatch]):
+    """The batches of the stage, by step. Of several processes each takes its share of every one."""
+
+    def __init__(self, part: Part, recipe: Recipe, rank: int = 0, world: int = 1) -> None:
+        assert isinstance(part.source, Pool)
+        self.part, self.pool = part, part.source
+        self.seed, self.size = recipe.seed * 10 + 9, recipe.batch
+        self.mine = range(rank * self.size // world, (rank + 1) * self.size // world)
+
+    def __getitem__(self, step: int) -> KindBatch:
+        ids = self.part.order(self.seed, step, self.size)
+        rows: list[tuple[Any, ...]] = []
+        for i in self.mine:
+            rng = np.random.default_rng((self.seed, ids[i], step, i))
+            drawn = rng.random(WEAK + STRONG, np.float32)
+            rows.append((*self.pool.heard(ids[i], rng), drawn))
+        samples, heard, draws = (
+            torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)
+        )
+        mine = [ids[i] for i in self.mine]
+        return KindBatch(
+            [self.pool.name(i) for i in mine],
+            torch.from_numpy(self.pool.pictures[mine]),
+            torch.from_numpy(self.pool.kinds[mine].astype(np.int64)),
+            samples,
+            heard,
+            draws,
+        )
+
+
+@lru_cache(1)
+def directions(count: int, size: int) -> Tensor:
+    """Unit vectors at right angles, `[count, size]`; the same in every run."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.linalg.qr(torch.randn(size, size, generator=generator)).Q[:count].contiguous()
+
+
+def kinds_loss(
+    students: nn.Module, batch: KindBatch, recipe: Recipe, kinds: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross entropy of the kinds of cells and of sounds.
+
+    Args:
+        kinds: how many there are; of them the first are those that sound.
+    """
+    view = Geometry.of(batch.draws[:, WEAK : 2 * WEAK])
+    pictures = view.pictures(pictures_to_input(batch.pictures))
+    pictures = strong_pictures(pictures, batch.draws[:, 2 * WEAK : -SOUND_DRAWS])
+    samples = strong_samples(batch.samples, batch.draws[:, -SOUND_DRAWS:])
+    shown = view.labels(batch.kinds)
+    # The last two directions are the place's, and that of all other sounds.
+    all_ = directions(kinds + 2, recipe.embedding).to(pictures.device)
+    families = batch.heard.shape[1] - 1
+    audible = torch.cat([all_[:families], all_[-1:]])
+    weight = torch.ones(kinds + 1, device=pictures.device)
+    weight[-1] = PLACE_WEIGHT
+    loss = torch.zeros((), device=pictures.device)
+    right = []
+    for features, embedding, _ in students([(pictures, samples)] * len(recipe.sounds)):
+        cells = SHARPNESS * torch.einsum("bemn,ke->bkmn", features, all_[:-1])
+        sounds = SHARPNESS * embedding @ audible.T
+        loss = loss + F.cross_entropy(cells, shown, weight) + F.cross_entropy(sounds, batch.heard)
+        thing = shown < kinds
+        right.append((cells.argmax(1) == shown)[thing].float().mean())
+        right.append((sounds.argmax(1) == batch.heard.argmax(1)).float().mean())
+    log = {"loss": loss.detach(), "cells_right": right[0], "sounds_right": right[1]}
+    return loss, log

@@ -1,0 +1,233 @@
+"""Photographs and recordings made ready to compose scenes of: each thing marked by alpha, and all
+of it split into training, validation and test.
+
+FROM/pictures/KIND/*.jpg    photographs of a kind, the thing near the middle
+FROM/pictures/_silent/      things that make no sound; NAME_123.jpg is of the kind NAME
+FROM/pictures/_background/  places without any of them
+FROM/sounds/KIND/*.ogg      recordings; KIND-more/ is of the same kind
+FROM/sounds/_offscreen/     sounds of what is never in view
+FROM/ATTRIBUTION.md         whose they are; goes into the model cards of what is trained on them
+
+Each of OUT/train, OUT/validation and OUT/test is a folder of cut-outs (see demos/cutouts.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from bisect import bisect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsl.demos.cutouts import BACKGROUNDS, PICTURES, PREPARED, STRANGERS, picture
+from avsl.demos.recordings import SOUNDS, sound
+from avsl.engines import UserError
+from avsl.train.folders import new_folder
+from avsl.train.workers import in_parallel
+
+ATTRIBUTION = "ATTRIBUTION.md"
+SHARES = {"train": 0.7, "validation": 0.12, "test": 0.18}
+SIDE = 320
+"""Photographs are kept at no more than this many pixels a side."""
+PEOPLE = (
+    *(1, 22, 42, 47, 69, 90, 113, 133, 138, 159, 164, 169, 174, 194, 215, 240, 262, 267, 286),
+    *(306, 326, 346, 366, 388, 389, 390, 391, 393, 398, 419),
+)
+"""Number of the first photograph of each person in Caltech-101's Faces, read off the pictures."""
+TOGETHER = (
+    r"librispeech.*?-(\d+)-",  # a speaker
+    r"^\d{3}-.*-(\d+)-[A-Z]$",  # ESC-10: parts of one recording
+    r"^notes-([a-g]b?\d)-",  # guitar: a note, however often it was played
+    r"^Samples-alto-([a-g]b?\d)-",
+    r"^Samples-([a-g]b?\d)-s-",
+    r"^Samples-[A-Za-z]+-([A-G]#?b?\d)",
+    r"^src-assets-audio-(\w+)-",  # one keyboard
+    r"^(berklee-.*?\d*)[a-d]$",  # variants of one recording
+)
+"""Files whose names give the same word here must not be parted by a split."""
+Mask = NDArray[np.uint8]
+Item = tuple[str, Path, Path]
+"""What is to be done with a file, the file, and where it goes."""
+
+
+def prepare(
+    source: Path, out: Path, *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[dict[str, int], list[str]]:
+    """Makes `out` of `source`, beside it first.
+
+    Returns:
+        How many files each split has, and a line for each file that was left out.
+
+    Raises:
+        UserError: `source` has not what it must, or `out` exists or can't be written.
+    """
+    wanted = [source / "pictures", source / "sounds"]
+    for folder in wanted:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; see avsl-train prepare --help")
+    with new_folder(out) as beside:
+        items = _items(source, beside)
+        if not items:
+            raise UserError(f"{source}: no pictures and sounds of the same kind in it")
+        for _, _, goal in items:
+            goal.parent.mkdir(parents=True, exist_ok=True)
+        if (source / ATTRIBUTION).exists():
+            shutil.copyfile(source / ATTRIBUTION, beside / ATTRIBUTION)
+        said = []
+        for done, fault in enumerate(in_parallel(_make, items), 1):
+            said += [fault] if fault else []
+            progress(done, len(items))
+        counts = {split: sum(1 for p in (beside / split).rglob("*.*")) for split in SHARES}
+        (beside / PREPARED).write_text(json.dumps({"schema": 1, "files": counts}) + "\n", "utf-8")
+    return counts, said
+
+
+def _items(source: Path, out: Path) -> list[Item]:
+    folders = sorted(p for p in (source / "pictures").iterdir() if p.is_dir())
+    items: list[Item] = []
+    for folder in folders:
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
+        for split, path in _split(files):
+            if folder.name == "_background":
+                items.append(("copy", path, out / split / BACKGROUNDS / path.name))
+            elif folder.name == "_silent":
+                kind = re.sub(r"[\W_]*(image)?[\W_]*\d*$", "", path.stem)
+                goal = out / split / STRANGERS / kind / f"{path.stem}.png"
+                items.append(("thing", path, goal))
+            elif not folder.name.startswith("_"):
+                goal = out / split / folder.name / f"{path.stem}.png"
+                items.append(("thing", path, goal))
+    for folder in sorted(p for p in (source / "sounds").iterdir() if p.is_dir()):
+        kind = STRANGERS if folder.name == "_offscreen" else folder.name.split("-")[0]
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SOUNDS)
+        for split, path in _split(files):
+            name = path.name if folder.name == kind else f"{folder.name}-{path.name}"
+            items.append(("sound", path, out / split / kind / name))
+    return items
+
+
+def _split(files: list[Path]) -> list[tuple[str, Path]]:
+    """Each file with its split: what belongs together stays together, and each split gets
+    something as soon as there are three groups."""
+    groups: dict[str, list[Path]] = {}
+    for path in files:
+        groups.setdefault(_group(path), []).append(path)
+    order = np.random.default_rng(0).permutation(sorted(groups)).tolist()
+    edges = np.rint(np.cumsum(list(SHARES.values())) * len(order)).astype(int)
+    if len(order) >= len(SHARES):
+        edges = np.minimum(edges, len(order) - np.arange(len(SHARES))[::-1])
+    found = []
+    for at, name in enumerate(order):
+        split = list(SHARES)[min(bisect(edges.tolist(), at), len(SHARES) - 1)]
+        found += [(split, path) for path in groups[name]]
+    return found
+
+
+def _group(path: Path) -> str:
+    if face := re.match(r"Faces(?:_easy)?_image_(\d+)", path.stem):
+        return f"person {bisect(PEOPLE, int(face[1]))}"
+    for pattern in TOGETHER:
+        if match := re.search(pattern, path.stem):
+            return match[1]
+    return path.stem
+
+
+def _make(item: Item) -> str:
+    """Does one file; returns why it was left out, or nothing."""
+    what, path, goal = item
+    try:
+        if what == "sound":
+            sound(path)
+        if what != "thing":
+            shutil.copyfile(path, goal)
+            return ""
+        rgb = picture(path)[..., :3]
+    except ValueError as error:
+        return str(error)
+    crop = path.with_name(path.name.replace("Faces_image", "Faces_easy_image"))
+    if crop != path and crop.exists():
+        mask = head_mask(rgb, picture(crop)[..., :3])
+    else:
+        mask = thing_mask(rgb, head="Faces_easy" in path.name)
+    write_png(goal, np.dstack([rgb, mask]))
+    return ""
+
+
+def thing_mask(rgb: NDArray[np.uint8], head: bool = False) -> Mask:
+    """Where the thing in the middle of a photograph is, 0 to 255 (GrabCut: Rother et al. 2004).
+    Where that finds nothing likely, nearly all of the photograph; of a `head`, an ellipse."""
+    cv2 = _cv2()
+    h, w = rgb.shape[:2]
+    small = cv2.resize(rgb, (max(16, w // 2), max(16, h // 2)), interpolation=cv2.INTER_AREA)
+    down, across = _from_middle(*small.shape[:2])
+    round_ = np.hypot(across / 0.72, (down - 0.03) / 0.92) if head else np.hypot(across, down) / 1.2
+    labels = np.full(small.shape[:2], cv2.GC_PR_BGD, np.uint8)
+    inside = round_ < 1 if head else np.maximum(abs(down), abs(across)) < 0.86
+    labels[inside] = cv2.GC_PR_FGD
+    labels[np.hypot(down, across) < (0.4 if head else 0.12)] = cv2.GC_FGD
+    labels[np.maximum(abs(down), abs(across)) > 0.95] = cv2.GC_BGD
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(small, labels, None, *models, 4, cv2.GC_INIT_WITH_MASK)
+    found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    if head:
+        found &= (round_ < 1.05).astype(np.uint8)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(found)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    large = [i for i in range(1, count) if areas[i] > 0.15 * areas[1:].max()]
+    found = cv2.morphologyEx(
+        np.isin(parts, large).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)
+    )
+    rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
+    box = (rows[-1] - rows[0]) * (columns[-1] - columns[0]) / found.size if len(rows) else 0.0
+    if not 0.1 < found.mean() < 0.85 or box < 0.25:
+        # A superellipse: the thing fills its photograph, more or less.
+        corners = (across / 0.92) ** 4 + (down / 0.85) ** 4
+        found = ((round_ if head else corners) < 1).astype(np.uint8)
+    mask = cv2.resize(255 * found, (w, h), interpolation=cv2.INTER_LINEAR)
+    smooth: Mask = cv2.GaussianBlur(mask, (5, 5), 0)
+    return smooth
+
+
+def _cv2() -> Any:
+    import cv2  # needs libGL, which evaluating and fitting do without
+
+    cv2.setNumThreads(1)  # there is a process for each core already
+    return cv2
+
+
+def head_mask(rgb: NDArray[np.uint8], crop: NDArray[np.uint8]) -> Mask:
+    """Where the head of `crop` is in the photograph that it was cut from, as an ellipse."""
+    cv2 = _cv2()
+    h, w = crop.shape[0], crop.shape[1]
+    if h > rgb.shape[0] or w > rgb.shape[1]:
+        return thing_mask(rgb)
+    match = cv2.matchTemplate(rgb, crop, cv2.TM_CCOEFF_NORMED)
+    _, _, _, (x, y) = cv2.minMaxLoc(match)
+    mask = np.zeros(rgb.shape[:2], np.uint8)
+    down, across = _from_middle(h, w)
+    mask[y : y + h, x : x + w] = 255 * (np.hypot(across / 0.72, (down - 0.03) / 0.92) < 1)
+    smooth: Mask = cv2.GaussianBlur(mask, (5, 5), 0)
+    return smooth
+
+
+def _from_middle(h: int, w: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far each pixel lies from the middle, down and across; 1 at the border."""
+    down, across = np.mgrid[:h, :w]
+    return (down + 0.5) / h * 2 - 1, (across + 0.5) / w * 2 - 1
+
+
+def write_png(path: Path, rgba: NDArray[np.uint8]) -> None:
+    """Writes `[h, w, 4]`, made smaller where it is over `SIDE`."""
+    cv2 = _cv2()
+    h, w = rgba.shape[:2]
+    scale = min(1.0, SIDE / max(h, w))
+    size = max(1, round(w * scale)), max(1, round(h * scale))
+    small = cv2.resize(rgba, size, interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(".png", cv2.cvtColor(small, cv2.COLOR_RGBA2BGRA))
+    assert done
+    path.write_bytes(data.tobytes())
