@@ -11,9 +11,10 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from avsl.engines.backends import open_engine
     from avsl.engines.bundle import DEFAULT, Bundle, EngineSpec, Thresholds, load_bundle
     from avsl.engines.choose import choose_engine
-    from avsl.engines.engine import Engine, Localizer, NetworkEngine, open_engine
+    from avsl.engines.engine import Engine, Localizer, NetworkEngine
     from avsl.engines.errors import UserError
     from avsl.engines.localization import Localization, State, describe, level_db
     from avsl.engines.pictures import Picture, Resizer
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _HOMES = {
+    "backends": ("open_engine",),
     "bundle": ("DEFAULT", "Bundle", "EngineSpec", "Thresholds", "load_bundle"),
     "choose": ("choose_engine",),
-    "engine": ("Engine", "Localizer", "NetworkEngine", "open_engine"),
+    "engine": ("Engine", "Localizer", "NetworkEngine"),
     "errors": ("UserError",),
     "localization": ("Localization", "State", "describe", "level_db"),
     "pictures": ("Picture", "Resizer"),

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from avsl.engines.backends import open_engine
 from avsl.engines.both import BothEngine
 from avsl.engines.bundle import DEFAULT, DRAWN
-from avsl.engines.engine import Engine, open_engine
+from avsl.engines.engine import Engine
+from avsl.engines.errors import UserError
 from avsl.engines.motion import MotionEngine
 
 SHIPPED = {"real": DEFAULT, "drawn": DRAWN}
 
 
-def choose_engine(name: str | Path | None = None) -> Engine:
+def choose_engine(
+    name: str | Path | None = None,
+    backend: str = "auto",
+    *,
+    batch: int = 1,
+    prepare: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Engine:
     """`both`, which is the default: the network for real things that ships, and motion beside it;
     `both:NETWORK` with another network; or `motion` or a NETWORK alone: `real`, `drawn`, or the
     folder of one.
 
+    How a network runs is `open_engine`'s to choose, which the other arguments go to.
+
     Raises:
-        UserError: there is no such folder, or it is no engine.
+        UserError: there is no such folder, or it is no engine, or can't be run.
     """
     word, _, network = str(name or "both").partition(":")
     if word == "motion":
+        if backend != "auto":
+            raise UserError("--backend: motion has no network to run; leave it out")
         return MotionEngine()
-    if word == "both":
-        return BothEngine(open_engine(SHIPPED.get(network or "real", network)))
-    return open_engine(SHIPPED.get(str(name), name))
+    if word != "both":
+        network = str(name)
+    folder = SHIPPED.get(network or "real", network)
+    engine = open_engine(folder, backend, batch=batch, prepare=prepare, say=say)
+    return BothEngine(engine) if word == "both" else engine

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import onnxruntime as ort
 
-from avsl.engines.bundle import DEFAULT, Bundle, EngineSpec, load_bundle
+from avsl.engines.bundle import Bundle, EngineSpec
 from avsl.engines.errors import UserError
 from avsl.engines.localization import (
     Evidence,
@@ -55,6 +55,10 @@ class Engine(Protocol):
 class NetworkEngine(Engine, Protocol):
     """What every backend that runs a bundle offers besides: it has no memory."""
 
+    @property
+    def why(self) -> str:
+        """What runs it and on what, and why that if there was a choice, in one line."""
+
     def embed(self, samples: Samples) -> Embedding:
         """Encodes one window of sound, float32 `[S]` in [-1, 1], to float32 `[E]`."""
 
@@ -98,15 +102,6 @@ class OnnxRuntimeEngine:
         feed = {"picture": picture[None], "embedding": embedding[None]}
         out: Map = self._picture.run(None, feed)[0][0]
         return out
-
-
-def open_engine(which: Bundle | Path | str = DEFAULT) -> NetworkEngine:
-    """Opens a bundle (by default the one that ships) with the best backend of this machine.
-
-    Raises:
-        UserError: the folder is not a whole, unchanged bundle, or can't be run here.
-    """
-    return OnnxRuntimeEngine(which if isinstance(which, Bundle) else load_bundle(which))
 
 
 class NetworkMaps:

@@ -118,20 +118,6 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def opened(name: str, folder: Path) -> Any:
-    """The engine of that name, as fast as the CPU runs it; `pair` is the paper's, with random
-    weights, made in `folder`."""
-    from avsl.engines import choose_engine, load_bundle
-    from avsl.engines.choose import SHIPPED
-    from avsl.engines.cpu import open_cpu
-
-    if name.partition(":")[0] in ("motion", "both"):
-        return choose_engine(name)
-    if name == "pair":
-        return open_cpu(load_bundle(papers_pair(folder / "pair")))
-    return open_cpu(load_bundle(SHIPPED.get(name, name)))
-
-
 def papers_pair(bundle: Path) -> Path:
     """Has the paper's pair written, by a process of its own: nothing here imports training."""
     command = [sys.executable, "-m", "avsl.train.papers_pair", str(bundle)]
@@ -281,6 +267,7 @@ def command(
         list[str] | None,
         typer.Option(help="real, pair (the paper's), drawn, both, motion, a folder; may repeat."),
     ] = None,
+    backend: Annotated[str, typer.Option(help="What runs the networks.")] = "auto",
     live: Annotated[
         bool, typer.Option("--live", help="The live loop instead, on fake devices.")
     ] = False,
@@ -298,7 +285,7 @@ def command(
         result = benchmark_live.benchmark_live(seconds, engine[0] if engine else None)
         print(f"{cpu()}\n\n{benchmark_live.report(result)}")
     else:
-        result = measured(seconds, rounds, engine or ["real", "pair"])
+        result = measured(seconds, rounds, engine or ["real", "pair"], backend)
         print(report(result))
     if out:
         out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
@@ -308,9 +295,13 @@ def command(
         draw(result, chart)
 
 
-def measured(seconds: float, rounds: int, engines: list[str]) -> dict[str, Any]:
-    """All figures of the networks that are asked for, on a film of 1280x720."""
+def measured(
+    seconds: float, rounds: int, engines: list[str], backend: str = "auto"
+) -> dict[str, Any]:
+    """All figures of the engines that are asked for, on a film of 1280x720; `pair` is the paper's,
+    with random weights."""
     from avsl.demos.clips import demo_scene, write_clip
+    from avsl.engines import choose_engine
 
     able = all(importlib.util.find_spec(name) for name in ("torch", "onnx", "onnxscript"))
     if not able:
@@ -329,7 +320,8 @@ def measured(seconds: float, rounds: int, engines: list[str]) -> dict[str, Any]:
         write_clip(demo_scene(), film, seconds, rate=FPS, size=(720, 1280))
         networks = []
         for each in engines if able else (one for one in engines if one != "pair"):
-            engine = opened(each, folder)
+            named = papers_pair(folder / "pair") if each == "pair" else each
+            engine: Any = choose_engine(named, backend)
             network = hasattr(engine, "bundle")
             networks.append(benchmark_files(film, rounds, engine, able and network))
             if network and on_gpu:

@@ -16,6 +16,8 @@ from avsl.engines.localization import Map
 class DefaultOnnxRuntime:
     """A bundle in ONNX Runtime with default settings, all of its graphs in single precision."""
 
+    why = "ONNX Runtime with default settings"
+
     def __init__(self, bundle: Bundle) -> None:
         import onnxruntime as ort
 

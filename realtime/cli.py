@@ -56,6 +56,13 @@ def live(
             help="both (the default), real, drawn, motion, or an engine's folder.",
         ),
     ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What runs the engine: auto, tensorrt, torch, openvino or onnxruntime.",
+        ),
+    ] = "auto",
     events: Annotated[
         Path | None, typer.Option(help="Write what is found as JSON lines; - is the terminal.")
     ] = None,
@@ -147,25 +154,31 @@ def live(
             av_offset_ms=av_offset,
             window=not no_window,
             engine=engine,
+            backend=backend,
             duration=duration or math.inf,
         )
         print(run_live(options).line, file=sys.stderr)
     elif demo:
-        _demo(_open(engine or "drawn"))
+        _demo(_open(engine or "drawn", backend))
     elif not files:
         raise UserError("no FILE and no --camera given; avsl-live --help shows both")
     elif verify:
-        _verify(files, _open(engine), out)
+        _verify(files, _open(engine, backend), out)
     else:
         if out is None:
             raise UserError(f"{files[0]}: where to? add -o OUT, a video file or a folder")
-        _annotate_all(files, out, _open(engine), every, events, overwrite)
+        _annotate_all(files, out, _open(engine, backend), every, events, overwrite)
 
 
-def _open(name: str | None) -> Engine:
+def _open(name: str | None, backend: str) -> Engine:
+    """The engine for files, whose pictures may go through it many at once."""
     from avsl.engines import choose_engine
+    from avsl.engines.plans import FILE_BATCH
 
-    return choose_engine(name)
+    def say(line: str) -> None:
+        print(f"avsl-live: {line}", file=sys.stderr)
+
+    return choose_engine(name, backend, batch=FILE_BATCH, prepare=True, say=say)
 
 
 @contextmanager

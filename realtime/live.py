@@ -73,7 +73,8 @@ def run_live(options: LiveOptions, engine: Engine | None = None) -> LiveReport:
         check_display()
     elif not (options.out or options.record or options.events):
         raise UserError("without a window nothing would come out; add -o, --record or --events")
-    session = _Session(options, engine or choose_engine(options.engine))
+    engine = engine or choose_engine(options.engine, options.backend, prepare=True, say=_say)
+    session = _Session(options, engine)
     with _stopping_on_signals(session.stop):
         try:
             session.open()

@@ -19,6 +19,8 @@ class LiveOptions:
     """Width and height that the camera is asked for."""
     fps: float = 30.0
     engine: str | None = None
+    backend: str = "auto"
+    """What runs the engine; see `open_engine`."""
     out: Path | None = None
     """File for the pictures with overlay, and the sound."""
     record: Path | None = None

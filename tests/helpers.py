@@ -152,6 +152,11 @@ def make_video(
     return path
 
 
+def faults(stderr: str) -> list[str]:
+    """The lines of a program's stderr, but for the one that says what runs the engine."""
+    return [line for line in stderr.splitlines() if " runs with " not in line]
+
+
 def frame_times(path: Path) -> list[Fraction]:
     """Exact presentation times of all pictures, from the packets of the first video stream."""
     with av.open(str(path)) as container:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,16 @@ def test_what_ships_is_whole_and_small(folder: Path) -> None:
 
 def test_a_copy_opens_anywhere(copy: Path) -> None:
     assert open_engine(copy).bundle.name == load_bundle().name
+
+
+def test_on_the_cpu_nothing_large_is_imported() -> None:
+    code = (
+        "import sys; from avsl.engines.bundle import DRAWN; from avsl.engines import open_engine; "
+        "open_engine(DRAWN, 'onnxruntime'); "
+        "print({'torch', 'tensorrt', 'onnx'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "set()\n", done.stderr
 
 
 def fault(folder: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,18 @@ from avsl.engines.cpu import open_cpu
 BUNDLE = replace(ToneEngine.bundle, meta={"sha256": {"sound.onnx": "1", "picture.onnx": "2"}})
 
 
+class Clock:
+    """In place of `time`: it goes on when a double works, and is not held up by what else runs."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+CLOCK = Clock()
+
+
 class Double(ToneEngine):
     """A backend that takes `seconds` a picture, divided by its threads."""
 
@@ -29,7 +40,7 @@ class Double(ToneEngine):
 
     def localize(self, picture: np.ndarray, embedding: np.ndarray) -> np.ndarray:
         type(self).ran += 1
-        time.sleep(self.seconds / (self.threads or 1))
+        CLOCK.now += self.seconds / (self.threads or 1)
         return super().localize(picture, embedding) + np.float32(self.wrong)
 
 
@@ -39,6 +50,7 @@ def backends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[type[Doub
     doubles = type("Onnx", (Double,), {}), type("Open", (Double,), {})
     monkeypatch.setattr(cpu, "OnnxRuntimeEngine", doubles[0])
     monkeypatch.setattr(cpu, "OpenVinoEngine", doubles[1])
+    monkeypatch.setattr(cpu, "time", CLOCK)
     monkeypatch.setattr(cpu, "_version", lambda package: "1.0")
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

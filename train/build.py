@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
-from avsl.engines import UserError, open_engine
-from avsl.train.finish import Progress, finish
-from avsl.train.fit import ensemble_of, stage_networks, stages
-from avsl.train.material import open_material
-from avsl.train.recipe import CHOICES, casts_of, load_recipe
+from avsl.engines import UserError, load_bundle, open_engine
+from avsl.engines.plans import FILE_BATCH, Progress, build_plans
+
+# torch and what makes networks are imported where a run is built: an engine's plans need neither
+# onnx nor the rest of the extra `train`.
 
 
 def build(
@@ -18,15 +19,47 @@ def build(
     combine: str | None,
     *,
     progress: Progress = lambda what, done, total: None,
-) -> str:
-    """Builds, and returns a line that says what there is now.
+) -> list[str]:
+    """Builds the engine of a run, and of an engine the fastest that this machine can run. Returns
+    lines that say what there is now.
 
     Raises:
         UserError: `source` is neither a run nor an engine, or hasn't got that far.
     """
     if (source / "model.json").exists():
-        engine = open_engine(source)
-        return f"{source}: whole; runs with {type(engine).__name__} on this machine"
+        return fastest(source, progress)
+    folder = _engine_of_run(source, out, stage, combine, progress)
+    return [
+        *fastest(folder, progress),
+        f"{folder}: the engine; avsl-live FILE -o OUT --engine {folder}",
+    ]
+
+
+def fastest(folder: Path, progress: Progress) -> list[str]:
+    """Builds TensorRT's plans of an engine, for live and for files, where there is TensorRT; a line
+    about each, and one that says with what the engine runs now."""
+    bundle = load_bundle(folder)
+    lines = []
+    try:
+        for batch in (1, FILE_BATCH) if find_spec("tensorrt") else ():
+            for plan in build_plans(bundle, batch, progress=progress):
+                half = f"{100 * plan['half layers']:.0f} % of {plan['layers']} layers"
+                took = f"built in {plan['seconds']:.0f} s"
+                lines.append(f"plan {plan['label']}: {plan['precision']} ({half}), {took}")
+    except UserError as fault:
+        lines.append(f"no plan: {fault}")
+    open_engine(bundle, say=lambda line: lines.append(f"{folder}: {line}"))
+    return lines
+
+
+def _engine_of_run(
+    source: Path, out: Path | None, stage: str | None, combine: str | None, progress: Progress
+) -> Path:
+    from avsl.train.finish import finish
+    from avsl.train.fit import ensemble_of, stage_networks, stages
+    from avsl.train.material import open_material
+    from avsl.train.recipe import CHOICES, casts_of, load_recipe
+
     if not (source / "recipe.toml").exists():
         raise UserError(f"{source}: neither a run (recipe.toml) nor an engine (model.json)")
     if combine is not None and combine not in CHOICES["combine"]:
@@ -46,4 +79,4 @@ def build(
         made_by=f"avsl-train build {source.name}",
         progress=progress,
     )
-    return f"{folder}: the engine; avsl-live FILE -o OUT --engine {folder}"
+    return folder

@@ -207,6 +207,9 @@ def evaluate(
     picture_at: Annotated[
         str, typer.Option(help="Where in a clip's sound its picture is: end or middle.")
     ] = "end",
+    backend: Annotated[
+        str, typer.Option(help="What runs it, as avsl-live's; not with --movers.")
+    ] = "auto",
     cutouts: Cutouts = None,
     out: Annotated[Path | None, typer.Option("--json", help="Write the scores here too.")] = None,
     failures: Annotated[
@@ -221,6 +224,8 @@ def evaluate(
     from avsl.train.evaluate import evaluate_clips, evaluate_scenes
     from avsl.train.movers import evaluate_movers, movers_lines
 
+    if movers and backend != "auto":
+        raise UserError("evaluate: --movers and --backend don't go together; leave out one")
     count = scenes or (12 if movers else 1000)
     # Of drawn scenes the engine for real things knows nothing.
     engine = engine or ("both" if cutouts or movers or clips else "drawn")
@@ -237,11 +242,13 @@ def evaluate(
                 progress=told,
             )
         elif clips:
-            scores = evaluate_clips(choose_engine(engine), clips, picture_at, progress=told)
+            scores = evaluate_clips(
+                choose_engine(engine, backend), clips, picture_at, progress=told
+            )
         else:
             wrong: list[Any] = []
             scores = evaluate_scenes(
-                choose_engine(engine),
+                choose_engine(engine, backend),
                 count,
                 cast=cast_of(cutouts, "test"),
                 others={"drawn-scenes engine": choose_engine("drawn")} if cutouts else None,
@@ -269,14 +276,16 @@ def build(
         str | None, typer.Option(help="Of two teachers: mean, product, A or B.")
     ] = None,
 ) -> None:
-    """Make an engine of a run, also of one that was stopped; check an engine.
+    """Make an engine of a run, also of one that was stopped; of an engine, the fastest that this
+    machine can run.
 
     Example: avsl-train build runs/first --stage unbiased --combine product --out pair
     """
     from avsl.train.build import build as build_engine
 
     with _bars() as progress:
-        print(build_engine(source, out, stage, combine, progress=progress))
+        lines = build_engine(source, out, stage, combine, progress=progress)
+    print("\n".join(lines))
 
 
 @app.command()

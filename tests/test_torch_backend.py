@@ -1,0 +1,178 @@
+"""The torch backend, on the CPU: rebuilt from the bundle alone, it gives ONNX Runtime's maps."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the torch backend needs torch")
+
+# Beside others on two cores, threads that wait for each other spin for minutes.
+torch.set_num_threads(1)
+
+from backend_checks import (  # noqa: E402
+    BUNDLES,
+    assert_like_onnxruntime,
+    assert_listens,
+    bundle_of,
+    inputs,
+)
+
+from avsl.engines import Bundle, UserError, load_bundle, open_engine  # noqa: E402
+from avsl.engines import backends as backends_module  # noqa: E402
+from avsl.engines.bundle import DRAWN  # noqa: E402
+from avsl.engines.onnx_file import read_graph  # noqa: E402
+from avsl.engines.torch_engine import TorchEngine, TorchGraph  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", params=BUNDLES)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return bundle_of(request.param, tmp_path_factory.mktemp("bundle") / "engine")
+
+
+def test_maps_are_those_of_onnxruntime(bundle: Bundle) -> None:
+    assert_like_onnxruntime(TorchEngine(bundle, "cpu"), bundle)
+
+
+def test_in_half_precision_too(bundle: Bundle) -> None:
+    """As on a GPU: the same operations, none of which mixes precisions."""
+    samples, pictures = (torch.from_numpy(np.stack(x)) for x in inputs(bundle))
+    pictures = pictures[:1].expand(len(samples), *pictures.shape[1:])
+    maps = []
+    for half in (True, False):
+        sound = TorchGraph(bundle.sound_graph, CPU, half=half)
+        picture = TorchGraph(bundle.picture_graph, CPU, half=half)
+        maps.append(picture(pictures, sound(samples)))
+    assert maps[0].dtype == torch.float32
+    assert 0 < (maps[0] - maps[1]).abs().max() < 5e-3
+
+
+def test_batches_stay_on_the_device(bundle: Bundle) -> None:
+    engine = TorchEngine(bundle, "cpu")
+    sounds, pictures = inputs(bundle)
+    samples, pixels = torch.from_numpy(np.stack(sounds)), torch.from_numpy(np.stack(pictures))
+    embeddings = engine.embed_on(samples)
+    maps = engine.localize_on(pixels, embeddings[: len(pixels)])
+    assert (embeddings.device, maps.device, engine.device, engine.stream) == (CPU, CPU, CPU, None)
+    for i in range(len(pixels)):
+        one = engine.localize_on(pixels[i : i + 1], engine.embed_on(samples[i : i + 1]))
+        assert torch.allclose(maps[i], one[0], atol=1e-5)
+        assert np.allclose(
+            maps[i], engine.localize(pictures[i], engine.embed(sounds[i])), atol=1e-5
+        )
+
+
+def test_what_was_given_out_stays_as_it_was() -> None:
+    engine = TorchEngine(load_bundle(DRAWN), "cpu")
+    sounds, (picture, *_) = inputs(load_bundle(DRAWN))
+    first = engine.embed_on(torch.from_numpy(sounds[0][None]))
+    kept, host = first.clone(), engine.embed(sounds[0])
+    map_ = engine.localize(picture, host)
+    before = map_.copy()
+    engine.embed_on(torch.from_numpy(sounds[1][None]))
+    engine.localize(picture, engine.embed(sounds[1]))
+    assert torch.equal(first, kept)
+    assert np.array_equal(map_, before)
+
+
+def test_it_listens() -> None:
+    assert_listens(TorchEngine(load_bundle(DRAWN), "cpu"))
+
+
+@pytest.mark.parametrize("bundle", ["drawn"], indirect=True)
+def test_graphs_are_read_without_onnx(bundle: Bundle) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is what the reader is held against")
+    for path in (bundle.sound_graph, bundle.picture_graph):
+        ours, theirs = read_graph(path), onnx.load(path).graph
+        assert [(node.op, node.inputs, node.outputs) for node in ours.nodes] == [
+            (node.op_type, tuple(node.input), tuple(node.output)) for node in theirs.node
+        ]
+        for node, other in zip(ours.nodes, theirs.node, strict=True):
+            for attribute in other.attribute:
+                value = onnx.helper.get_attribute_value(attribute)
+                value = value.decode() if isinstance(value, bytes) else value
+                assert node.attributes[attribute.name] == pytest.approx(value)
+        assert len(ours.constants) == len(theirs.initializer)
+        for tensor in theirs.initializer:
+            assert np.array_equal(ours.constants[tensor.name], onnx.numpy_helper.to_array(tensor))
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, 40_000])
+def test_a_graph_that_ends_too_soon(tmp_path: Path, keep: int) -> None:
+    whole = load_bundle(DRAWN).sound_graph.read_bytes()
+    (tmp_path / "sound.onnx").write_bytes(whole[:keep])
+    with pytest.raises(UserError, match="not an ONNX graph") as caught:
+        TorchGraph(tmp_path / "sound.onnx", CPU, half=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_operation_that_it_does_not_know(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx makes the graph")
+    model = onnx.load(load_bundle(DRAWN).sound_graph)
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Softsign"
+    onnx.save(model, tmp_path / "sound.onnx")
+    with pytest.raises(UserError, match="can't run its Softsign"):
+        TorchGraph(tmp_path / "sound.onnx", CPU, half=False)
+
+
+# Which backend is chosen
+
+
+def said(backend: str, bundle: Path | None = None) -> str:
+    lines: list[str] = []
+    open_engine(bundle or DRAWN, backend, say=lines.append)
+    (line,) = lines
+    assert "\n" not in line
+    return line
+
+
+def test_without_an_nvidia_driver_the_cpu_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends_module, "_has_nvidia", lambda: False)
+    line = said("auto")
+    assert line.startswith(("drawn runs with ONNX Runtime", "drawn runs with OpenVINO"))
+    assert line.endswith("(no NVIDIA GPU here)")
+    assert said("onnxruntime").startswith("drawn runs with ONNX Runtime")
+
+
+def test_what_cannot_run_is_named_and_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends_module, "_has_nvidia", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    line = said("auto")
+    assert line.startswith(("drawn runs with ONNX Runtime", "drawn runs with OpenVINO"))
+    assert "(tensorrt: " in line
+    assert "torch: sees no CUDA device" in line
+
+
+@pytest.mark.parametrize(
+    ("backend", "why"),
+    [
+        ("torch", "no CUDA device here; --backend auto"),
+        ("tensorrt", "tensorrt: "),
+        ("cuda", "must be one of auto"),
+    ],
+)
+def test_a_named_backend_that_cannot_run_is_an_error(
+    backend: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=why) as caught:
+        open_engine(DRAWN, backend)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_engine_whose_graph_torch_cannot_run_falls_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(DRAWN, tmp_path / "engine")
+    monkeypatch.setattr(backends_module, "_has_nvidia", lambda: True)
+
+    def out_of_memory(bundle: Bundle) -> None:
+        raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    monkeypatch.setattr("avsl.engines.torch_engine.TorchEngine", out_of_memory)
+    line = said("auto", tmp_path / "engine")
+    assert line.startswith(("drawn runs with ONNX Runtime", "drawn runs with OpenVINO"))
+    assert "torch: CUDA out of memory. Tried to allocate 2 GiB" in line
