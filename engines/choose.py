@@ -20,9 +20,10 @@ def choose_engine(name: str | Path | None = None) -> Engine:
     Raises:
         UserError: there is no such folder, or it is no engine.
     """
-    word, _, network = str(name or "both").partition(":")
+    named = str(name or "both")
+    word, _, network = named.partition(":")
     if word == "motion":
         return MotionEngine()
     if word == "both":
         return BothEngine(open_engine(SHIPPED.get(network or "real", network)))
-    return open_engine(SHIPPED.get(str(name), name))
+    return open_engine(SHIPPED.get(named, named))
