@@ -38,7 +38,8 @@ class GpuResizer:
         for pixels, side, off in zip(source, size, siting, strict=True):
             half = (pixels + 1) // 2
             luma = np.pad(weights(pixels, side), ((0, 0), (0, 2 * half - pixels)))
-            if source == size:  # swscale doesn't interpolate then
+            if source == size and not frame.format.name.endswith("10le"):
+                # swscale doesn't interpolate then.
                 chroma = np.eye(half).repeat(2, axis=0)[:side]
             else:
                 chroma = weights(half, side, off)
