@@ -65,7 +65,7 @@ class NetworkEngine(Engine, Protocol):
         """Map `[m, n]` of an RGB picture `[h, w, 3]` uint8 of the bundle's size."""
 
 
-class DeviceEngine(NetworkEngine, Protocol):
+class TensorEngine(NetworkEngine, Protocol):
     """What a backend that runs on a device of torch offers besides: the same for batches of tensors
     that lie there, all of it queued on one stream. What comes out may be overwritten by the next
     call."""
@@ -84,7 +84,7 @@ class DeviceEngine(NetworkEngine, Protocol):
         """Pictures `[B, h, w, 3]` uint8 and embeddings `[B, E]` to maps `[B, m, n]` float32."""
 
 
-def on_gpu(engine: Engine) -> TypeGuard[DeviceEngine]:
+def on_gpu(engine: Engine) -> TypeGuard[TensorEngine]:
     """Whether an engine's networks run on a GPU."""
     device = getattr(engine, "device", None)
     return device is not None and device.type != "cpu"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from avsl.engines import Localization, SoundTimeline, describe
-from avsl.engines.engine import DeviceEngine, Listener
+from avsl.engines.engine import Listener, TensorEngine
 from avsl.engines.gpu_pictures import GpuResizer
 from avsl.engines.localization import Evidence, Map
 from avsl.engines.windows import Samples
@@ -50,13 +50,13 @@ class GpuPictures:
     Pictures are `yuv420p`, `yuvj420p` or `yuv420p10le`, as files and cameras give them here.
     """
 
-    def __init__(self, engine: DeviceEngine, overlay: Overlay, most: int = BATCH) -> None:
+    def __init__(self, engine: TensorEngine, overlay: Overlay, most: int = BATCH) -> None:
         """`most` is the largest number of pictures at once."""
         self._engine, self._overlay, self._most = engine, overlay, most
         self._listen = Listener(engine.spec)
         self._dark = np.zeros(engine.spec.map_size, np.float32)
         self._bench: _Bench | None = None
-        self._embedded: tuple[list[int], Tensor] | None = None
+        self._embedded: tuple[object, Tensor] | None = None
 
     def __call__(self, frame: Frame, sound: SoundTimeline) -> tuple[Localization, Tinted | None]:
         """What is found in one picture, and its planes with the glow all over them for
@@ -72,7 +72,8 @@ class GpuPictures:
 
     def room(self, picture: av.VideoFrame) -> int:
         """How many pictures like this one may be worked on at once."""
-        size = sum(plane.buffer_size for plane in picture.planes)
+        samples = picture.width * picture.height * 3 // 2
+        size = samples * (2 if picture.format.name.endswith("10le") else 1)
         return max(1, min(self._most, BATCH_BYTES // size))
 
     @torch.no_grad()
@@ -81,16 +82,13 @@ class GpuPictures:
         waits for them."""
         if all(pair.samples is None for pair in pairs):
             return lambda: [(self._describe(pair, self._dark), None) for pair in pairs]
-        picture = pairs[0].frame.picture
-        if self._bench is None or self._bench.kind != kind(picture):
-            self._bench = _Bench(picture, self._engine, self._overlay, self.room(picture))
-        bench = self._bench
-        # New buffers each time: torch keeps pinned memory, and knows when it is free again.
-        up, down, maps = (_pinned(there) for there in (bench.planes, bench.planes, bench.maps))
-        for pair, places in zip(pairs, bench.views(up), strict=False):
-            for pixels, place in zip(Canvas(pair.frame.picture).channels, places, strict=True):
-                place[...] = pixels
         with torch.cuda.stream(self._engine.stream):
+            bench = self._bench_for(pairs[0].frame.picture)
+            # New buffers each time: torch keeps pinned memory, and knows when it is free again.
+            up, down, maps = (_pinned(there) for there in (bench.planes, bench.planes, bench.maps))
+            for pair, places in zip(pairs, bench.views(up[: len(pairs)]), strict=True):
+                for pixels, place in zip(Canvas(pair.frame.picture).channels, places, strict=True):
+                    place[...] = pixels
             bench.planes.copy_(up, non_blocking=True)
             bench.resize()
             embedding = self._embed(pairs, len(up))
@@ -103,23 +101,29 @@ class GpuPictures:
         def finish() -> Found:
             if done:
                 done.synchronize()
-            found = zip(pairs, maps.numpy(), bench.views(down), strict=False)
+            count = len(pairs)
+            found = zip(pairs, maps.numpy()[:count], bench.views(down[:count]), strict=True)
             return [(self._describe(pair, map_), tinted) for pair, map_, tinted in found]
 
         return finish
 
+    def _bench_for(self, picture: av.VideoFrame) -> _Bench:
+        if self._bench is None or self._bench.kind != kind(picture):
+            self._bench = _Bench(picture, self._engine, self._overlay, self.room(picture))
+        return self._bench
+
     def _embed(self, pairs: Sequence[Pair], rows: int) -> Tensor:
         """`[rows, E]`. All batches have the same size, so that an engine has one graph for them;
         what stands in the rest of the last one doesn't matter."""
-        ends = [pair.end for pair in pairs if pair.samples is not None]
-        if self._embedded is None or self._embedded[0] != ends:
+        which = rows, [None if pair.samples is None else pair.end for pair in pairs]
+        if self._embedded is None or self._embedded[0] != which:
             length = self._engine.spec.window.length
             pinned = self._engine.stream is not None
             samples = torch.zeros(rows, length, pin_memory=pinned)
             for row, pair in zip(samples.numpy(), pairs, strict=False):
                 row[:] = 0 if pair.samples is None else pair.samples
             there = samples.to(self._engine.device, non_blocking=True)
-            self._embedded = ends, self._engine.embed_on(there)
+            self._embedded = which, self._engine.embed_on(there)
         return self._embedded[1]
 
     def _describe(self, pair: Pair, map_: Map) -> Localization:
@@ -130,7 +134,7 @@ class GpuPictures:
 
 
 def drawn_on_gpu(
-    frames: Iterable[Frame], sound: Sound, engine: DeviceEngine
+    frames: Iterable[Frame], sound: Sound, engine: TensorEngine
 ) -> Iterator[tuple[Frame, Localization]]:
     """A film's pictures in order, with what is found drawn on them. While one batch is worked on,
     the next is decoded, and the encoder has the one before."""
@@ -173,7 +177,7 @@ class _Bench:
     """Memory on the GPU for pictures of one kind, and what is done there."""
 
     def __init__(
-        self, picture: av.VideoFrame, engine: DeviceEngine, overlay: Overlay, batch: int
+        self, picture: av.VideoFrame, engine: TensorEngine, overlay: Overlay, batch: int
     ) -> None:
         self.kind = kind(picture)
         spec, device = engine.spec, engine.device
@@ -217,7 +221,7 @@ class _Glow:
     """`Overlay`'s glow all over pictures like that of `canvas`, by the same operations in the same
     order: the results are the same to the bit."""
 
-    def __init__(self, canvas: Canvas, overlay: Overlay, engine: DeviceEngine) -> None:
+    def __init__(self, canvas: Canvas, overlay: Overlay, engine: TensorEngine) -> None:
         device = engine.device
         self._thresholds = engine.spec.thresholds
         self._begin = overlay.begin
@@ -271,18 +275,16 @@ def _pinned(like: Tensor) -> Tensor:
     return torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
 
 
-def _captured(work: Callable[[], object], engine: DeviceEngine) -> Callable[[], object]:
+def _captured(work: Callable[[], object], engine: TensorEngine) -> Callable[[], object]:
     """`work` as a CUDA graph: dozens of small kernels started at once. On a CPU it is as it was."""
-    stream = engine.stream
-    if stream is None:
+    if engine.stream is None:
         return work
-    with torch.cuda.stream(stream):
-        work()  # what is set up the first time can't be captured
-    stream.synchronize()
+    work()  # what is set up the first time can't be captured
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=engine.stream, capture_error_mode="thread_local"):
             work()
     except RuntimeError:
+        torch.cuda.synchronize(engine.device)
         return work
     return graph.replay

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gpu_ways import (
     FORMATS,
+    Given,
     TorchEngine,
     both_ways,
     busy_picture,
@@ -18,6 +19,7 @@ from gpu_ways import (
     glow_apart,
     planes,
     resized_apart,
+    some_map,
     sounds,
 )
 from helpers import ToneEngine, frame_times, make_video, switching, tone
@@ -26,6 +28,7 @@ from avsl.demos.clips import demo_scene, write_clip
 from avsl.engines import SoundTimeline, UserError, open_engine
 from avsl.realtime import annotate as files
 from avsl.realtime import gpu_overlay, live
+from avsl.realtime.benchmark_frame import one_frame
 from avsl.realtime.frames import Frame
 from avsl.realtime.gpu_overlay import GpuPictures
 from avsl.realtime.media_in import open_video
@@ -240,6 +243,19 @@ def test_live_a_recording_gets_the_glow_that_was_made_there(monkeypatch) -> None
             assert np.abs(one - other).max() <= 2
         states.add(said.state)
     assert {"sounding", "silent"} <= states
+
+
+def test_the_call_that_is_timed_does_all_of_it(monkeypatch) -> None:
+    engine = TorchEngine(Given(some_map(4)))
+    asked: list[str] = []
+    for name in ("embed_on", "localize_on"):
+        whole = getattr(engine, name)
+        monkeypatch.setattr(
+            engine, name, lambda *x, name=name, whole=whole: asked.append(name) or whole(*x)
+        )
+    run = one_frame(engine, (120, 160))
+    assert [run().state for _ in range(3)] == ["sounding"] * 3
+    assert asked == ["embed_on", "localize_on"] * 3
 
 
 def test_nothing_of_torch_on_the_cpu_path() -> None:
