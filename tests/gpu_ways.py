@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import torch
 from helpers import ToneEngine, Wave, frame_times, tone
 
-from avsl.engines import Resizer, SoundTimeline, describe
+from avsl.engines import Resizer, SoundTimeline, Thresholds, describe
 from avsl.engines.engine import NetworkEngine, NetworkMaps
 from avsl.engines.gpu_pictures import GpuResizer
 from avsl.realtime import annotate as files
@@ -77,7 +78,9 @@ def planes(picture: av.VideoFrame) -> list[np.ndarray]:
 
 
 class Given(ToneEngine):
-    """Says what it is given."""
+    """Says what it is given. Even what it calls unseen glows from 0.4 on."""
+
+    spec = bundle = replace(ToneEngine.spec, thresholds=Thresholds(0.4, 0.45, 0.7, -60.0, 6.0))
 
     def __init__(self, map_: np.ndarray) -> None:
         self._map = map_
@@ -93,12 +96,12 @@ def sounds(wave: Wave, seconds: float = 2.0) -> SoundTimeline:
 
 
 def some_map(number: int) -> np.ndarray:
-    """Nothing, one cell, all, ramps, heaps: what has edges of its own."""
+    """Nothing, one cell, all, ramps, heaps: what has edges of its own; and all states."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[0:8, 0:8] / 7
     maps = [0 * x + 0.02, np.where((x == 1) & (y == 0), 0.9, 0.1), 0 * x + 0.99, x * y, 1 - x]
     maps += [rng.random((8, 8)) ** power for power in (1, 3, 9)]
-    maps += [0.29 * x, np.where(x + y == 1, 0.4, 0.0)]
+    maps += [0.29 * x, np.where(x + y == 1, 0.42, 0.0), 0.6 * (1 - x)]
     return maps[number].astype(np.float32)
 
 
