@@ -16,6 +16,9 @@ from avsl.realtime.media_in import SUFFIXES, Sound, open_video
 from avsl.realtime.media_out import VideoWriter, check_target
 from avsl.realtime.overlay import Overlay
 
+BATCH = 16
+"""Pictures that a GPU works on at once."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -115,7 +118,7 @@ def _drawn(
     if every == 1 and on_gpu(engine):
         from avsl.realtime.gpu_overlay import drawn_on_gpu
 
-        yield from drawn_on_gpu(frames, sound, engine)
+        yield from drawn_on_gpu(frames, sound, engine, BATCH)
         return
     resize, localize = Resizer(engine.spec.picture_size), Localizer(engine)
     overlay = Overlay(engine.spec.thresholds)

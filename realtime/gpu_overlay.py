@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avsl.engines import Localization, SoundTimeline, describe
+from avsl.engines import Localization, SoundTimeline, UserError, describe
 from avsl.engines.engine import Listener, TensorEngine
 from avsl.engines.gpu_pictures import GpuResizer
 from avsl.engines.localization import Evidence, Map
@@ -24,10 +24,8 @@ from avsl.realtime.frames import Frame
 from avsl.realtime.media_in import Sound
 from avsl.realtime.overlay import Canvas, Overlay, Plane, Tinted, bilinear
 
-BATCH = 16
-"""Pictures of a file that are worked on at once."""
 BATCH_BYTES = 64 << 20
-"""Fewer of them, where they are larger than this together."""
+"""No more pictures at once than fit in this."""
 
 Found = list[tuple[Localization, Tinted | None]]
 
@@ -50,7 +48,7 @@ class GpuPictures:
     Pictures are `yuv420p`, `yuvj420p` or `yuv420p10le`, as files and cameras give them here.
     """
 
-    def __init__(self, engine: TensorEngine, overlay: Overlay, most: int = BATCH) -> None:
+    def __init__(self, engine: TensorEngine, overlay: Overlay, most: int) -> None:
         """`most` is the largest number of pictures at once."""
         self._engine, self._overlay, self._most = engine, overlay, most
         self._listen = Listener(engine.spec)
@@ -79,7 +77,20 @@ class GpuPictures:
     @torch.no_grad()
     def start(self, pairs: Sequence[Pair]) -> Callable[[], Found]:
         """Begins with pictures of one `kind`, not more than there is `room` for. What it returns
-        waits for them."""
+        waits for them.
+
+        Raises:
+            UserError: the GPU's memory is full.
+        """
+        try:
+            return self._start(pairs)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                "the GPU's memory is full; close what else uses it, or run on the CPU with "
+                "--backend onnxruntime"
+            ) from None
+
+    def _start(self, pairs: Sequence[Pair]) -> Callable[[], Found]:
         if all(pair.samples is None for pair in pairs):
             return lambda: [(self._describe(pair, self._dark), None) for pair in pairs]
         with torch.cuda.stream(self._engine.stream):
@@ -134,12 +145,12 @@ class GpuPictures:
 
 
 def drawn_on_gpu(
-    frames: Iterable[Frame], sound: Sound, engine: TensorEngine
+    frames: Iterable[Frame], sound: Sound, engine: TensorEngine, most: int
 ) -> Iterator[tuple[Frame, Localization]]:
-    """A film's pictures in order, with what is found drawn on them. While one batch is worked on,
-    the next is decoded, and the encoder has the one before."""
+    """A film's pictures in order, with what is found drawn on them, in batches of `most` or fewer:
+    while one is worked on, the next is decoded, and the encoder has the one before."""
     overlay = Overlay(engine.spec.thresholds)
-    pictures = GpuPictures(engine, overlay)
+    pictures = GpuPictures(engine, overlay, most)
     running: deque[tuple[list[Pair], Callable[[], Found]]] = deque()
 
     def drawn() -> Iterator[tuple[Frame, Localization]]:

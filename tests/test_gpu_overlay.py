@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from gpu_ways import (
     FORMATS,
     Given,
@@ -116,7 +117,7 @@ def test_a_film_comes_out_the_same(tmp_path: Path, case, monkeypatch) -> None:
     plain, torch_ = both_ways(source, ToneEngine(), monkeypatch)
     check(plain, torch_)
     states = [event["state"] for event in plain[1]]
-    assert len(states) % gpu_overlay.BATCH
+    assert len(states) % files.BATCH
     if options["seconds"] > 2 and options["waves"]:
         assert {"sounding", "silent"} <= set(states)
         assert len({event["peaks"][0][0] for event in plain[1] if event["peaks"]}) == 2
@@ -174,7 +175,7 @@ def test_tags_that_change_in_the_middle_end_a_batch() -> None:
         def listen(self, until: float) -> SoundTimeline:
             return sounds(tone(440))
 
-    drawn = list(gpu_overlay.drawn_on_gpu(frames, Heard(), engine))
+    drawn = list(gpu_overlay.drawn_on_gpu(frames, Heard(), engine, 8))
     assert [frame.index for frame, _ in drawn] == list(range(11))
     for (frame, found), plain in zip(drawn, before, strict=True):
         plain.colorspace = frame.picture.colorspace
@@ -203,14 +204,15 @@ def test_stopping_leaves_what_was_done(tmp_path: Path, count: int, monkeypatch) 
     assert len(frame_times(report.out)) == report.frames == count
 
 
-def test_a_fault_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("fault", [UserError("memory is full"), torch.OutOfMemoryError("CUDA")])
+def test_a_fault_on_the_way_leaves_nothing(tmp_path: Path, fault, monkeypatch) -> None:
     class Broken(ToneEngine):
         def embed(self, samples: np.ndarray) -> np.ndarray:
-            raise UserError("engine: gone")
+            raise fault
 
     monkeypatch.setattr(files, "on_gpu", lambda _: True)
     source = make_video(tmp_path / "film.mp4", seconds=2.6)
-    with pytest.raises(UserError, match="gone"):
+    with pytest.raises(UserError, match="memory is full"):
         files.annotate(source, tmp_path / "out.mp4", TorchEngine(Broken()))
     assert {p.name for p in tmp_path.iterdir()} == {"film.mp4"}
 
