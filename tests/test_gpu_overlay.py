@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,10 @@ from avsl.realtime.overlay import Overlay
 SIZES = ((640, 480), (1280, 720), (1920, 1080), (641, 481), (163, 121), (90, 160), (160, 160))
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize(
+    ("size", "format_"),
+    [*((size, "yuv420p") for size in SIZES), *product(SIZES[-3:], FORMATS[1:])],
+)
 def test_the_resizer_is_the_same(size: tuple[int, int], format_: str) -> None:
     picture = busy_picture(*size, format_)
     for target in ((160, 160), (224, 224)):
@@ -51,7 +54,7 @@ def test_the_resizer_is_the_same(size: tuple[int, int], format_: str) -> None:
 
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("matrix", [1, 2, 5, 7, 9])
-@pytest.mark.parametrize("range_", [0, 1, 2])
+@pytest.mark.parametrize("range_", [0, 2])
 def test_the_resizer_reads_colours_the_same(format_: str, matrix: int, range_: int) -> None:
     picture = copied(busy_picture(320, 240, format_))
     picture.colorspace, picture.color_range = matrix, range_
@@ -71,7 +74,7 @@ def test_chroma_lies_where_the_film_says(tmp_path: Path, siting: int) -> None:
 
 @pytest.mark.parametrize("number", range(11))
 @pytest.mark.parametrize("format_", FORMATS)
-@pytest.mark.parametrize("size", [(640, 360), (641, 481), (50, 32)])
+@pytest.mark.parametrize("size", [(321, 241), (50, 32)])
 def test_from_one_map_the_glow_is_the_same(
     number: int, format_: str, size: tuple[int, int]
 ) -> None:
