@@ -32,13 +32,14 @@ def choose_engine(
     Raises:
         UserError: there is no such folder, or it is no engine, or can't be run.
     """
-    word, _, network = str(name or "both").partition(":")
+    named = str(name or "both")
+    word, _, network = named.partition(":")
     if word == "motion":
         if backend != "auto":
             raise UserError("--backend: motion has no network to run; leave it out")
         return MotionEngine()
-    if word != "both":
-        network = str(name)
-    folder = SHIPPED.get(network or "real", network)
+    folder = (
+        SHIPPED.get(network or "real", network) if word == "both" else SHIPPED.get(named, named)
+    )
     engine = open_engine(folder, backend, batch=batch, prepare=prepare, say=say)
     return BothEngine(engine) if word == "both" else engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
 import onnxruntime as ort
@@ -23,6 +23,9 @@ from avsl.engines.localization import (
 from avsl.engines.machine import network_threads
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import Samples, SoundTimeline
+
+if TYPE_CHECKING:
+    import torch
 
 Embedding = Samples
 
@@ -64,6 +67,31 @@ class NetworkEngine(Engine, Protocol):
 
     def localize(self, picture: Picture, embedding: Embedding) -> Map:
         """Map `[m, n]` of an RGB picture `[h, w, 3]` uint8 of the bundle's size."""
+
+
+class TensorEngine(NetworkEngine, Protocol):
+    """What a backend that runs on a device of torch offers besides: the same for batches of tensors
+    that lie there, all of it queued on one stream. What comes out may be overwritten by the next
+    call."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def stream(self) -> torch.cuda.Stream | None:
+        """None on a CPU."""
+
+    def embed_on(self, samples: torch.Tensor) -> torch.Tensor:
+        """Samples `[B, S]` float32 to embeddings `[B, E]` float32."""
+
+    def localize_on(self, picture: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        """Pictures `[B, h, w, 3]` uint8 and embeddings `[B, E]` to maps `[B, m, n]` float32."""
+
+
+def on_gpu(engine: Engine) -> TypeGuard[TensorEngine]:
+    """Whether an engine's networks run on a GPU."""
+    device = getattr(engine, "device", None)
+    return device is not None and device.type != "cpu"
 
 
 class OnnxRuntimeEngine:
@@ -128,34 +156,25 @@ class NetworkMaps:
         return "network"
 
 
-class Localizer:
-    """Turns the pictures of one stream and the sound before them into localizations.
+class Listener:
+    """How loud the sound of one stream is, and whether there is any.
 
     The gate hears every hop in order, also those that no picture was paired with: of a network,
     what comes out depends on the sound and the pictures alone, not on how many of them a slow
     machine skipped.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._maps = engine.maps()
-        self._window = engine.spec.window
-        self._thresholds = engine.spec.thresholds
-        self._gate = Gate(self._thresholds, self._window.hop / self._window.rate)
+    def __init__(self, spec: EngineSpec) -> None:
+        self._window = spec.window
+        self._gate = Gate(spec.thresholds, self._window.hop / self._window.rate)
         self._hop: int | None = None  # the newest hop that the gate has heard
         self._open = False
         self._level = level_db(np.zeros(0, np.float32))
-        self._dark = np.zeros(engine.spec.map_size, np.float32)
 
-    def __call__(self, time: float, picture: Picture, sound: SoundTimeline) -> Localization:
-        """Localizes the picture taken at `time` (seconds on the clock of `sound`)."""
-        self._listen(self._window.hop_index(time), sound)
-        self._maps.watch(time, picture, sound)
-        map_ = self._maps.map() if self._open else self._dark
-        found = describe(time, map_, self._level, not self._open, self._thresholds)
-        return replace(found, evidence=tuple(map(self._maps.evidence, found.peaks)))
-
-    def _listen(self, hop: int, sound: SoundTimeline) -> None:
-        size = self._window.hop
+    def __call__(self, time: float, sound: SoundTimeline) -> tuple[float, bool]:
+        """Level of the newest hop (dBFS) before a picture taken at `time` (seconds on the clock of
+        `sound`), and whether that is silence."""
+        hop, size = self._window.hop_index(time), self._window.hop
         # After a start, a seek or a long gap there is only so much sound to look back on.
         first = hop - self._window.length // size
         if self._hop is not None and self._hop <= hop:
@@ -164,3 +183,22 @@ class Localizer:
             self._level = level_db(sound.read(h * size, size))
             self._open = self._gate.update(self._level)
         self._hop = hop
+        return self._level, not self._open
+
+
+class Localizer:
+    """Turns the pictures of one stream and the sound before them into localizations."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._maps = engine.maps()
+        self._listen = Listener(engine.spec)
+        self._thresholds = engine.spec.thresholds
+        self._dark = np.zeros(engine.spec.map_size, np.float32)
+
+    def __call__(self, time: float, picture: Picture, sound: SoundTimeline) -> Localization:
+        """Localizes the picture taken at `time` (seconds on the clock of `sound`)."""
+        level, silent = self._listen(time, sound)
+        self._maps.watch(time, picture, sound)
+        map_ = self._dark if silent else self._maps.map()
+        found = describe(time, map_, level, silent, self._thresholds)
+        return replace(found, evidence=tuple(map(self._maps.evidence, found.peaks)))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from avsl.engines import Engine, Localizer, Resizer, UserError
+from avsl.engines import Engine, Localization, Localizer, Resizer, UserError
+from avsl.engines.engine import on_gpu
 from avsl.realtime.events import EventWriter
+from avsl.realtime.frames import Frame
 from avsl.realtime.media_in import SUFFIXES, Sound, open_video
 from avsl.realtime.media_out import VideoWriter, check_target
 from avsl.realtime.overlay import Overlay
+
+BATCH = 16
+"""Pictures that a GPU works on at once."""
 
 
 @dataclass(frozen=True)
@@ -74,22 +79,15 @@ def annotate(
     try:
         writer = VideoWriter(target, video)
         lines = EventWriter(events, engine.spec, source.name, overwrite) if events else None
-        resize, localize = Resizer(engine.spec.picture_size), Localizer(engine)
-        overlay = Overlay(engine.spec.thresholds)
+        drawn = _drawn(video.frames(), sound, engine, every)
         total, count, end = video.seconds, 0, 0.0
         start: float | None = None
-        for frame in video.frames():
+        for frame, localization in drawn:
             if stop is not None and stop.is_set():
                 break
-            heard = sound.listen(frame.time)
-            if frame.index % every == 0:
-                localization = localize(frame.time, resize(frame.picture), heard)
-                if lines:
-                    lines.write(localization)
-            picture = frame.picture
-            picture.make_writable()  # the decoder may still predict from these planes
-            overlay.draw(picture, localization)
-            writer.write(picture)
+            if lines and frame.index % every == 0:
+                lines.write(localization)
+            writer.write(frame.picture)
             start = frame.time if start is None else start
             count, end = count + 1, frame.time
             progress(Progress(count, end - start, total))
@@ -111,6 +109,26 @@ def annotate(
                 unfinished.abandon()
         video.close()
         sound.close()
+
+
+def _drawn(
+    frames: Iterator[Frame], sound: Sound, engine: Engine, every: int
+) -> Iterator[tuple[Frame, Localization]]:
+    """The pictures in order, with what is found drawn on them."""
+    if every == 1 and on_gpu(engine):
+        from avsl.realtime.gpu_overlay import drawn_on_gpu
+
+        yield from drawn_on_gpu(frames, sound, engine, BATCH)
+        return
+    resize, localize = Resizer(engine.spec.picture_size), Localizer(engine)
+    overlay = Overlay(engine.spec.thresholds)
+    for frame in frames:
+        heard, picture = sound.listen(frame.time), frame.picture
+        if frame.index % every == 0:
+            localization = localize(frame.time, resize(picture), heard)
+        picture.make_writable()  # the decoder may still predict from these planes
+        overlay.draw(picture, localization)
+        yield frame, localization
 
 
 def _partial(target: Path) -> Path:

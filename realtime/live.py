@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -35,6 +35,7 @@ from avsl.engines import (
     UserError,
     choose_engine,
 )
+from avsl.engines.engine import on_gpu
 from avsl.engines.windows import Samples
 from avsl.realtime.camera import Camera, check_source, without_password
 from avsl.realtime.event_stream import EventStream
@@ -42,7 +43,7 @@ from avsl.realtime.flow import Newest, Rate
 from avsl.realtime.frames import Frame
 from avsl.realtime.live_options import LiveOptions, LiveReport
 from avsl.realtime.microphone import Microphone
-from avsl.realtime.overlay import Overlay
+from avsl.realtime.overlay import Overlay, Tinted
 from avsl.realtime.recorder import Recorder
 from avsl.realtime.view import Figures, View
 from avsl.realtime.window import ESCAPE, Window, check_display
@@ -117,7 +118,7 @@ class _Session:
         """Localizes the newest picture whose sound is here, over and over. Pictures that come while
         it does so overwrite each other and never reach it."""
         spec = self.engine.spec.window
-        localize, resize = Localizer(self.engine), Resizer(self.engine.spec.picture_size)
+        localize = _localizing(self.engine)
         waiting: deque[Frame] = deque(maxlen=WAITING)
         seen = 0
         last: int | None = None
@@ -134,14 +135,14 @@ class _Session:
             frame = next(f for f in ready if f.time > ready[-1].time - spec.hop / spec.rate)
             while waiting.popleft() is not frame:
                 pass
-            localization = localize(frame.time, resize(frame.picture), self.timeline)
+            localization, tinted = localize(frame, self.timeline)
             self.pairs.put((frame, localization))
             self.maps.tick()
             self.report.localized += 1
             self.report.skipped += 0 if last is None else frame.index - last - 1
             last = frame.index
             for recorder in self.drawn:
-                recorder.picture(frame, localization)
+                recorder.picture(frame, localization, tinted)
             if self.events:
                 self.events.put(localization)
 
@@ -331,6 +332,18 @@ class _Session:
         except BaseException as fault:  # it ends the program; the main thread raises it
             self.fault = fault
             self.stop.set()
+
+
+def _localizing(
+    engine: Engine,
+) -> Callable[[Frame, SoundTimeline], tuple[Localization, Tinted | None]]:
+    """How pictures are localized; where a GPU does it, it also makes them glow for files."""
+    if on_gpu(engine):
+        from avsl.realtime.gpu_overlay import GpuPictures
+
+        return GpuPictures(engine, Overlay(engine.spec.thresholds), most=1)
+    localize, resize = Localizer(engine), Resizer(engine.spec.picture_size)
+    return lambda frame, sound: (localize(frame.time, resize(frame.picture), sound), None)
 
 
 @contextlib.contextmanager

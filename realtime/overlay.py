@@ -6,7 +6,7 @@ and back costs ten times as much and changes every pixel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,10 @@ from avsl.realtime import lettering
 
 Plane = NDArray[Any]
 Rgb = tuple[int, int, int]
+Tinted = tuple[Plane, Plane, Plane]
+"""The planes Y, U and V of a picture, without padding."""
+Place = tuple[slice, slice]
+"""Rows and columns of the coarse grid."""
 
 # From where the glow begins (0) to certainty (1): dark violet over orange to pale yellow. Lightness
 # rises all the way, so it reads without colour vision, and the dark rim sets the glow off from
@@ -61,50 +65,60 @@ class Overlay:
         self.opacity = 1.0
         self.visible = True
 
-    def draw(self, picture: av.VideoFrame, localization: Localization) -> None:
+    def draw(
+        self, picture: av.VideoFrame, localization: Localization, tinted: Tinted | None = None
+    ) -> None:
         """Draws in place on a `yuv420p`, `yuvj420p`, `yuv420p10le`, `rgb24` or `bgr24` picture,
-        whose memory must be the caller's own."""
+        whose memory must be the caller's own.
+
+        Args:
+            tinted: the picture's planes with the glow all over them, where a GPU has made them: it
+                is taken from there.
+        """
         if not self.visible:
             return
         canvas = Canvas(picture)
         if self.opacity > 0 and localization.state != "silent":
-            self._glow(canvas, localization)
+            places = self._places(localization.map, canvas.coarse)
+            if tinted:
+                canvas.take(tinted, places)
+            elif places:
+                self._glow(canvas, localization, places)
         if min(picture.width, picture.height) >= _LEAST_SIDE:
             _label(canvas, localization)
 
-    def _glow(self, canvas: Canvas, localization: Localization) -> None:
-        map_ = localization.map
-        begin = max(self.threshold - _RIM, 0.02)
-        # Where it glows, in cells; a foot of half a cell around them belongs to it.
-        parts = [
-            part
-            for part in _parts(map_ > begin)
-            if map_[part[0] : part[1], part[2] : part[3]].max() >= self.threshold
+    def table(self, canvas: Canvas, unsure: bool) -> Plane:
+        """For `Canvas.tint`: the ramp's colours over probabilities from `begin` to 1."""
+        return canvas.table(self.begin, _OPAQUE * self.opacity * (_UNSURE if unsure else 1))
+
+    @property
+    def begin(self) -> float:
+        """Probability at which the rim around what glows begins."""
+        return max(self.threshold - _RIM, 0.02)
+
+    def _places(self, map_: Map, coarse: tuple[int, int]) -> list[Place]:
+        """Where it glows, on the coarse grid: cells, and a foot of half a cell around them."""
+        (tall, wide), (m, n) = coarse, map_.shape
+        return [
+            (_span(top, bottom, m, tall), _span(left, right, n, wide))
+            for top, bottom, left, right in _parts(map_ > self.begin)
+            if map_[top:bottom, left:right].max() >= self.threshold
         ]
-        if not parts:
-            return
-        table = canvas.table(
-            begin, _OPAQUE * self.opacity * (_UNSURE if localization.state == "unsure" else 1)
-        )
-        (tall, wide), (m, n) = canvas.coarse, map_.shape
-        row, down = _bilinear(m, tall)
-        column, across = _bilinear(n, wide)
+
+    def _glow(self, canvas: Canvas, localization: Localization, places: list[Place]) -> None:
+        map_, begin = localization.map, self.begin
+        table = self.table(canvas, localization.state == "unsure")
+        row, down = bilinear(map_.shape[0], canvas.coarse[0])
+        column, across = bilinear(map_.shape[1], canvas.coarse[1])
         # In steps of the table from here on: interpolating keeps straight lines straight.
         nodes = _thirds(_thirds((map_ - begin) * (255 / (1 - begin))).T).T
-        for top, bottom, left, right in parts:
-            first, last = (
-                max(0, (2 * top - 1) * tall // (2 * m)),
-                (2 * bottom + 1) * tall // (2 * m),
-            )
-            cols = slice(
-                max(0, (2 * left - 1) * wide // (2 * n)), (2 * right + 1) * wide // (2 * n)
-            )
+        for part, cols in places:
             # Not as matrix products: BLAS would wake threads that spin, for 20 x 20 numbers.
             low, high = column[cols], column[cols] + 1
             lines = nodes[:, low] + (nodes[:, high] - nodes[:, low]) * across[cols]
             step = max(1, _BAND // max(1, len(low)))
-            for start in range(first, min(last, tall), step):
-                rows = slice(start, min(start + step, last))
+            for start in range(part.start, part.stop, step):
+                rows = slice(start, min(start + step, part.stop))
                 above, below = lines[row[rows]], lines[row[rows] + 1]
                 below -= above
                 below *= down[rows, None]
@@ -147,6 +161,12 @@ def _symbol(state: str, size: int) -> lettering.Mask:
     return np.rint(np.clip(inside * size + 0.5, 0, 1) * 255).astype(np.uint8)
 
 
+def _span(first: int, last: int, cells: int, size: int) -> slice:
+    """Cells `first` to `last` of `cells`, and half a cell around, on a line of `size` places."""
+    start, stop = (2 * first - 1) * size // (2 * cells), (2 * last + 1) * size // (2 * cells)
+    return slice(max(0, start), min(size, stop))
+
+
 def _parts(mask: NDArray[np.bool_]) -> Iterator[tuple[int, int, int, int]]:
     """Rectangles (top, bottom, left, right) that hold all of `mask`, apart where empty rows or
     columns lie between: two things that glow leave the picture between them alone."""
@@ -182,7 +202,7 @@ def _thirds(lines: Map) -> Map:
 
 
 @lru_cache(maxsize=16)
-def _bilinear(cells: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+def bilinear(cells: int, size: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """For each of `size` pixels the node (`_thirds`) before it, and how far it lies towards the
     next one. The first and the last node are the middles of the first and the last cell."""
     at = 3 * np.clip((np.arange(size) + 0.5) / size * cells - 0.5, 0, cells - 1)
@@ -235,7 +255,8 @@ class Canvas:
         yuv, deep = name.startswith("yuv"), name.endswith("10le")
         dtype = np.uint16 if deep else np.uint8
         planes = [_view(plane, dtype, 1 if yuv else 3) for plane in picture.planes]
-        self._channels = planes if yuv else [planes[0][..., c] for c in range(3)]
+        self.channels = planes if yuv else [planes[0][..., c] for c in range(3)]
+        """`[height, width]` each, or Y, and U and V of half of that."""
         self._halved = (False, yuv, yuv)
         matrix = {1: 709, 5: 601, 6: 601, 9: 2020, 10: 2020}.get(int(picture.colorspace))
         self._coding = _Coding(
@@ -257,7 +278,7 @@ class Canvas:
         taken = table.take(index, axis=0)
         keep = taken[..., 0]
         keep_twice = _twice(keep)
-        for number, (pixels, halved) in enumerate(zip(self._channels, self._halved, strict=True)):
+        for number, (pixels, halved) in enumerate(zip(self.channels, self._halved, strict=True)):
             add = taken[..., number + 1]
             if halved:
                 _mix(pixels[top : top + h, left : left + w], keep, add)
@@ -266,6 +287,14 @@ class Canvas:
             for line in (2 * top, 2 * top + 1):
                 part = pixels[line : line + 2 * h - 1 : 2, 2 * left : 2 * (left + w)]
                 _mix(part, keep_twice, add_twice)
+
+    def take(self, planes: Tinted, places: Iterable[Place]) -> None:
+        """Puts those of `planes` in the place of the picture's own at `places`."""
+        for rows, cols in places:
+            twice = (slice(2 * rows.start, 2 * rows.stop), slice(2 * cols.start, 2 * cols.stop))
+            for pixels, halved, plane in zip(self.channels, self._halved, planes, strict=True):
+                where = (rows, cols) if halved else twice
+                pixels[where] = plane[where]
 
     def stamp(self, mask: lettering.Mask, x: int, y: int, rgb: Rgb) -> None:
         """Draws `mask` (0..255) in one colour, its top left at x, y (odd ones one less); what lies
@@ -289,7 +318,7 @@ class Canvas:
     def _blend(
         self, x: int, y: int, width: int, height: int, share: Plane, half: Plane, rgb: Rgb
     ) -> None:
-        colours = zip(self._channels, self._halved, _codes(self._coding, rgb), strict=True)
+        colours = zip(self.channels, self._halved, _codes(self._coding, rgb), strict=True)
         for pixels, halved, code in colours:
             if halved:
                 part = pixels[y // 2 : (y + height + 1) // 2, x // 2 : (x + width + 1) // 2]

@@ -19,6 +19,7 @@ from avsl.engines.errors import UserError
 from avsl.engines.localization import Localization
 from avsl.engines.windows import Samples
 from avsl.realtime.frames import Frame
+from avsl.realtime.overlay import Tinted
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
 QUEUE_BYTES = 128 << 20
@@ -32,7 +33,7 @@ EARLY_BLOCKS = 400
 PICTURE_BASE = Fraction(1, 90_000)
 AAC_FRAME = 1024
 
-Draw = Callable[[av.VideoFrame, Localization], None]
+Draw = Callable[[av.VideoFrame, Localization, Tinted | None], None]
 
 
 class Recorder:
@@ -80,7 +81,9 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
-    def picture(self, frame: Frame, localization: Localization | None = None) -> None:
+    def picture(
+        self, frame: Frame, localization: Localization | None = None, tinted: Tinted | None = None
+    ) -> None:
         """A yuv420p picture, and what `draw` is to draw on it. Pictures come in order of time."""
         size = frame.picture.width * frame.picture.height * 3 // 2
         if frame.time < self._start or self.problem:
@@ -89,7 +92,7 @@ class Recorder:
             self.lost += 1
             return
         self._put += 1
-        self._queue.put((frame, localization))
+        self._queue.put((frame, localization, tinted))
 
     def sound(self, index: int, samples: Samples) -> None:
         """Sound whose first sample is number `index` on the session's clock, at `rate`."""
@@ -122,22 +125,23 @@ class Recorder:
         except Exception as error:
             self.problem = self.problem or f"not ended properly ({error})"
 
-    def _write(self, item: tuple[Frame, Localization | None] | tuple[int, Samples]) -> None:
+    def _write(self, item: _Picture | tuple[int, Samples]) -> None:
         if not isinstance(item[0], Frame):
             self._writer.sound(*item)
             return
-        frame, localization = item
+        frame, localization, tinted = item
         # A copy: others show and localize the same picture.
         picture = av.VideoFrame.from_numpy_buffer(frame.picture.to_ndarray(), "yuv420p")
         picture.colorspace = frame.picture.colorspace
         picture.color_range = frame.picture.color_range
         if self._draw and localization:
-            self._draw(picture, localization)
+            self._draw(picture, localization, tinted)
         self._writer.picture(picture, frame.time - self._start)
         self._written += 1
 
 
-_Item = tuple[Frame, Localization | None] | tuple[int, Samples] | None
+_Picture = tuple[Frame, Localization | None, Tinted | None]
+_Item = _Picture | tuple[int, Samples] | None
 
 
 class _Writer:

@@ -379,6 +379,23 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder / "run", done.stdout
 
 
+def test_build_makes_an_engine_of_a_run_and_says_what_runs_it(
+    fitted: tuple[Path, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, _ = fitted
+    out = tmp_path / "teachers"
+    assert train(monkeypatch, "build", run, "--stage", "unbiased", "--out", out) == 0
+    *others, line = capsys.readouterr().out.splitlines()
+    assert f"{out}: tiny runs with " in others[-1]
+    assert line == f"{out}: the engine; avsl-live FILE -o OUT --engine {out}"
+    assert len(open_engine(out).bundle.meta["networks"]) == 2
+    assert train(monkeypatch, "build", out) == 0
+    assert capsys.readouterr().out.splitlines() == others
+
+
 def test_a_fit_ends_with_an_engine_that_runs(
     fitted: tuple[Path, str],
     tmp_path: Path,
