@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from gpu_ways import (
+
+torch = pytest.importorskip("torch", reason="the GPU path needs torch")
+
+from gpu_ways import (  # noqa: E402
     FORMATS,
     Given,
     TorchEngine,
@@ -24,18 +26,18 @@ from gpu_ways import (
     some_map,
     sounds,
 )
-from helpers import ToneEngine, frame_times, make_video, switching, tone
+from helpers import ToneEngine, frame_times, make_video, switching, tone  # noqa: E402
 
-from avsl.demos.clips import demo_scene, write_clip
-from avsl.engines import SoundTimeline, UserError, open_engine
-from avsl.engines.bundle import DRAWN
-from avsl.realtime import annotate as files
-from avsl.realtime import gpu_overlay, live
-from avsl.realtime.benchmark_frame import one_frame
-from avsl.realtime.frames import Frame
-from avsl.realtime.gpu_overlay import GpuPictures
-from avsl.realtime.media_in import open_video
-from avsl.realtime.overlay import Overlay
+from avsl.demos.clips import demo_scene, write_clip  # noqa: E402
+from avsl.engines import SoundTimeline, UserError, open_engine  # noqa: E402
+from avsl.engines.bundle import DRAWN  # noqa: E402
+from avsl.realtime import annotate as files  # noqa: E402
+from avsl.realtime import gpu_overlay, live  # noqa: E402
+from avsl.realtime.benchmark_frame import one_frame  # noqa: E402
+from avsl.realtime.frames import Frame  # noqa: E402
+from avsl.realtime.gpu_overlay import GpuPictures  # noqa: E402
+from avsl.realtime.media_in import open_video  # noqa: E402
+from avsl.realtime.overlay import Overlay  # noqa: E402
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080), (641, 481), (163, 121), (90, 160), (160, 160))
 

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
-import torch
-from gpu_ways import (
+
+torch = pytest.importorskip("torch", reason="the GPU path needs torch")
+
+from gpu_ways import (  # noqa: E402
     FORMATS,
     TorchEngine,
     both_ways,
@@ -14,15 +16,15 @@ from gpu_ways import (
     resized_apart,
     sounds,
 )
-from helpers import ToneEngine, make_video, switching, tone
+from helpers import ToneEngine, make_video, switching, tone  # noqa: E402
 
-from avsl.engines import open_engine
-from avsl.engines.bundle import DRAWN
-from avsl.engines.engine import on_gpu
-from avsl.realtime.annotate import annotate
-from avsl.realtime.frames import Frame
-from avsl.realtime.gpu_overlay import GpuPictures
-from avsl.realtime.overlay import Overlay
+from avsl.engines import open_engine  # noqa: E402
+from avsl.engines.bundle import DRAWN  # noqa: E402
+from avsl.engines.engine import on_gpu  # noqa: E402
+from avsl.realtime.annotate import annotate  # noqa: E402
+from avsl.realtime.frames import Frame  # noqa: E402
+from avsl.realtime.gpu_overlay import GpuPictures  # noqa: E402
+from avsl.realtime.overlay import Overlay  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
