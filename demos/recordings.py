@@ -71,7 +71,7 @@ def recorded_voice(
 ) -> Voice:
     """A voice of one of the recordings, or of several that follow and overlap each other: notes,
     barks, people. It is heard in a room, and now and then one of `behind` goes on softly."""
-    loop = _strung(rng, recordings)
+    loop = _at_another_speed(rng, _strung(rng, recordings))
     loop = _in_a_room(rng, loop)
     if len(behind) and rng.random() < BED:
         bed = np.resize(behind[int(rng.integers(len(behind)))], len(loop))
@@ -97,6 +97,12 @@ def _strung(rng: np.random.Generator, recordings: Sequence[Samples]) -> Samples:
         step = rng.uniform(0.08, 0.3) if short else rng.uniform(0.15, 1.2)
         at += round(step * RATE)
     return out
+
+
+def _at_another_speed(rng: np.random.Generator, samples: Samples) -> Samples:
+    """A little faster and higher, or slower and lower (Ko et al. 2015)."""
+    at = np.arange(0, len(samples) - 1, float(np.exp(rng.normal(0, 0.08))))
+    return np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
 
 
 def _in_a_room(rng: np.random.Generator, samples: Samples) -> Samples:

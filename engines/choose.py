@@ -38,8 +38,7 @@ def choose_engine(
         if backend != "auto":
             raise UserError("--backend: motion has no network to run; leave it out")
         return MotionEngine()
-    folder = (
-        SHIPPED.get(network or "real", network) if word == "both" else SHIPPED.get(named, named)
-    )
+    known = network or "real" if word == "both" else named
+    folder = SHIPPED.get(known, known)
     engine = open_engine(folder, backend, batch=batch, prepare=prepare, say=say)
     return BothEngine(engine) if word == "both" else engine

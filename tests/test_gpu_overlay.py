@@ -28,6 +28,7 @@ from helpers import ToneEngine, frame_times, make_video, switching, tone
 
 from avsl.demos.clips import demo_scene, write_clip
 from avsl.engines import SoundTimeline, UserError, open_engine
+from avsl.engines.bundle import DRAWN
 from avsl.realtime import annotate as files
 from avsl.realtime import gpu_overlay, live
 from avsl.realtime.benchmark_frame import one_frame
@@ -131,9 +132,9 @@ def test_a_network_that_looks_finds_the_same(tmp_path: Path, monkeypatch) -> Non
     by a hundredth: what lies on a threshold may fall to either side of it."""
     source = tmp_path / "film.mp4"
     write_clip(demo_scene(), source, 1.5, size=(180, 320))
-    plain, torch_ = both_ways(source, open_engine(), monkeypatch)
+    plain, torch_ = both_ways(source, open_engine(DRAWN), monkeypatch)
     assert plain[2] == torch_[2]
-    slack, glow = 0.02, open_engine().spec.thresholds.glow
+    slack, glow = 0.02, open_engine(DRAWN).spec.thresholds.glow
     clear = 0
     for one, other in zip(plain[1], torch_[1], strict=True):
         assert one["level_db"] == other["level_db"]

@@ -22,7 +22,6 @@ from backend_checks import (  # noqa: E402
 from avsl.engines import Bundle, UserError, load_bundle, open_engine  # noqa: E402
 from avsl.engines import backends as backends_module  # noqa: E402
 from avsl.engines.bundle import DRAWN  # noqa: E402
-from avsl.engines.onnx_file import read_graph  # noqa: E402
 from avsl.engines.torch_engine import TorchEngine, TorchGraph  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -80,24 +79,6 @@ def test_what_was_given_out_stays_as_it_was() -> None:
 
 def test_it_listens() -> None:
     assert_listens(TorchEngine(load_bundle(DRAWN), "cpu"))
-
-
-@pytest.mark.parametrize("bundle", ["drawn"], indirect=True)
-def test_graphs_are_read_without_onnx(bundle: Bundle) -> None:
-    onnx = pytest.importorskip("onnx", reason="onnx is what the reader is held against")
-    for path in (bundle.sound_graph, bundle.picture_graph):
-        ours, theirs = read_graph(path), onnx.load(path).graph
-        assert [(node.op, node.inputs, node.outputs) for node in ours.nodes] == [
-            (node.op_type, tuple(node.input), tuple(node.output)) for node in theirs.node
-        ]
-        for node, other in zip(ours.nodes, theirs.node, strict=True):
-            for attribute in other.attribute:
-                value = onnx.helper.get_attribute_value(attribute)
-                value = value.decode() if isinstance(value, bytes) else value
-                assert node.attributes[attribute.name] == pytest.approx(value)
-        assert len(ours.constants) == len(theirs.initializer)
-        for tensor in theirs.initializer:
-            assert np.array_equal(ours.constants[tensor.name], onnx.numpy_helper.to_array(tensor))
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, 40_000])

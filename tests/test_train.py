@@ -38,6 +38,7 @@ from avsl.engines.networks import (  # noqa: E402
 )
 from avsl.train.cli import main  # noqa: E402
 from avsl.train.export import calibrate, write_bundle  # noqa: E402
+from avsl.train.fit import Trainer, stage_networks  # noqa: E402
 from avsl.train.material import open_material  # noqa: E402
 from avsl.train.metrics import in_box, map_peak  # noqa: E402
 from avsl.train.objectives import pixel_loss  # noqa: E402
@@ -420,6 +421,19 @@ def test_a_fit_ends_with_an_engine_that_runs(
     table = capsys.readouterr().out
     for row in ("engine", "shuffled sound", "centre disc", "whole picture"):
         assert f"| {row} |" in table
+
+
+def test_a_fit_goes_on_from_the_networks_of_another(
+    fitted: tuple[Path, str], tmp_path: Path
+) -> None:
+    run, _ = fitted
+    (begun,) = stage_networks(load_recipe(run / "recipe.toml"), run)
+    recipe = replace(TINY, sounds=TINY.sounds[:1], start=str(run))
+    (student,) = Trainer(recipe, tmp_path, None).students  # type: ignore[arg-type]
+    for name, tensor in begun.state_dict().items():
+        assert torch.equal(student.state_dict()[name].cpu(), tensor), name
+    with pytest.raises(UserError, match="another make"):
+        Trainer(replace(recipe, width=recipe.width * 2), tmp_path, None)  # type: ignore[arg-type]
 
 
 def test_a_run_describes_itself(fitted: tuple[Path, str]) -> None:

@@ -59,15 +59,16 @@ class PictureGraph(nn.Module):
         return self.ensemble.probability(self.ensemble.log_odds(x, embedding))
 
 
-def calibrate(logits: Tensor, target: Tensor) -> tuple[float, float]:
+def calibrate(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[float, float]:
     """Platt scaling: the a, b for which sigmoid(a * logits + b) has the least cross entropy against
-    how much of each cell sounds. Both tensors have the same shape."""
+    how much of each cell sounds. All tensors have the same shape; `weight` is what a cell counts.
+    """
     ab = torch.tensor([1.0, 0.0], requires_grad=True)
     optimizer = torch.optim.LBFGS([ab], max_iter=50, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(ab[0] * logits + ab[1], target)
+        loss = F.binary_cross_entropy_with_logits(ab[0] * logits + ab[1], target, weight)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

@@ -93,8 +93,9 @@ def finish(
 
 def _without_places(recipe: Recipe) -> Recipe:
     """Its folders by their names alone: a bundle says nothing about the machine that made it."""
-    data, test, cutouts = (Path(p).name for p in (recipe.data, recipe.test, recipe.cutouts))
-    return replace(recipe, data=data, test=test, cutouts=cutouts)
+    keys = "data", "test", "cutouts", "start"
+    data, test, cutouts, start = (Path(getattr(recipe, key)).name for key in keys)
+    return replace(recipe, data=data, test=test, cutouts=cutouts, start=start)
 
 
 def _scene_logits(
@@ -144,7 +145,11 @@ def set_calibration(
         negatives: bool `[N]`: what sounds is out of view.
     """
     target = cells_of(boxes, (logits.shape[1], logits.shape[2]))
-    ensemble.calibration.copy_(torch.tensor(calibrate(logits, target)))
+    # As often out of view as in view: what is heard in a room is mostly not in the picture.
+    share = float(negatives.float().mean())
+    heavy = torch.where(negatives, (1 - share) / max(share, 1e-6), 1.0)
+    weight = heavy[:, None, None].expand_as(logits)
+    ensemble.calibration.copy_(torch.tensor(calibrate(logits, target, weight)))
     unseen = 0.5
     if negatives.any():
         # Nine of ten sounds from out of view shall be called so, where that leaves room for doubt.

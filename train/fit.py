@@ -27,7 +27,7 @@ from avsl.train.material import Material, Step, Steps, loader, spec_of
 from avsl.train.plots import draw_curves, draw_examples
 from avsl.train.pool import Pool, kind_names
 from avsl.train.processes import gather, share_statistics
-from avsl.train.recipe import Recipe
+from avsl.train.recipe import Recipe, load_recipe
 from avsl.train.run import (
     LAST,
     append_metrics,
@@ -84,6 +84,7 @@ class Trainer:
             gradient_accumulation_steps=recipe.accumulate,
         )
         self.device = self.accelerator.device
+        self._begun = _networks_to_start_from(recipe) if recipe.start else []
         self.students = [self._network(k) for k in range(len(recipe.sounds))]
         """What is trained in the present stage."""
         self.teachers: list[Network] = []
@@ -97,6 +98,8 @@ class Trainer:
         # A and B must not begin alike, whatever their make.
         torch.manual_seed(self.recipe.seed * 100 + k)
         network = Network(spec_of(self.recipe, k))
+        if self.recipe.start:
+            network.load_state_dict(self._begun[k].state_dict())
         if self.recipe.imagenet:
             from avsl.engines.backbones import load_imagenet
 
@@ -344,6 +347,20 @@ def stage_networks(recipe: Recipe, run: Path, stage: str | None = None) -> list[
     networks = [Network(spec_of(recipe, k)) for k in range(count)]
     load_networks(run / best_of(reached[0]), networks)
     return [network.eval() for network in networks]
+
+
+def _networks_to_start_from(recipe: Recipe) -> list[Network]:
+    """The best networks of the run that a recipe goes on from.
+
+    Raises:
+        UserError: there are none, or they are of another make.
+    """
+    folder = Path(recipe.start)
+    networks = stage_networks(load_recipe(folder / "recipe.toml"), folder)
+    wanted = [spec_of(recipe, k) for k in range(len(recipe.sounds))]
+    if [network.spec for network in networks] != wanted:
+        raise UserError(f"{folder}: its networks are of another make than the recipe's")
+    return networks
 
 
 def ensemble_of(networks: list[Network], combine: str) -> Ensemble:

@@ -79,6 +79,8 @@ class Recipe:
     imagenet: bool = False
     """Picture encoders (resnet18) begin with torchvision's ImageNet weights."""
 
+    start: str = ""
+    """Run folder of the same networks whose best ones this training goes on from; empty: anew."""
     kinds_steps: int = 0
     """Stage 0, on scenes: telling kinds of things and of sounds apart (see kinds.py)."""
     warm_up_steps: int = 600

@@ -17,6 +17,7 @@ from gpu_ways import (
 from helpers import ToneEngine, make_video, switching, tone
 
 from avsl.engines import open_engine
+from avsl.engines.bundle import DRAWN
 from avsl.engines.engine import on_gpu
 from avsl.realtime.annotate import annotate
 from avsl.realtime.frames import Frame
@@ -64,7 +65,7 @@ def test_a_film_comes_out_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_film_with_the_engine_of_this_machine(tmp_path: Path) -> None:
-    engine = open_engine()
+    engine = open_engine(DRAWN)
     if not on_gpu(engine):
         pytest.skip(f"{type(engine).__name__} was chosen, which runs on the CPU")
     source = make_video(tmp_path / "film.mkv", seconds=2.6)
