@@ -103,8 +103,8 @@ def _openvino() -> Any:
 
 def _split(ov: Any, model: Any) -> tuple[Any, Any]:
     """Cuts a sound graph in two where it goes to half precision, the front being None where it
-    never does: asked for bfloat16, OpenVINO would take the spectrogram in it, too, and with eight
-    bits the peak is elsewhere in one scene of a hundred (bench: 98.97 % within a cell, 99.23 so).
+    never does: asked for bfloat16, OpenVINO would take the spectrogram in it, too. Of 779 held-out
+    scenes the peak was then within a cell of single precision's in 98.97 %; so, in 99.23.
     """
     half = ov.Type.f16
     inside: set[str] = set()  # what comes after a cast to half
