@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,24 @@ def recorded_voice(
 ) -> Voice:
     """A voice of one of the recordings, or of several that follow and overlap each other: notes,
     barks, people. It is heard in a room, and now and then one of `behind` goes on softly."""
-    loop = _at_another_speed(rng, _strung(rng, recordings))
-    loop = _in_a_room(rng, loop)
+    seed = int(rng.integers(2**62))
+
+    @lru_cache(1)  # a scene that is only looked at needs none of its voices
+    def loop() -> Samples:
+        return _made(np.random.default_rng(seed), recordings, behind)
+
+    return lambda t: loop()[np.floor(t * RATE).astype(np.int64) % len(loop())]
+
+
+def _made(
+    rng: np.random.Generator, recordings: Sequence[Samples], behind: Sequence[Samples]
+) -> Samples:
+    loop = _in_a_room(rng, _at_another_speed(rng, _strung(rng, recordings)))
     if len(behind) and rng.random() < BED:
         bed = np.resize(behind[int(rng.integers(len(behind)))], len(loop))
         loop += bed * np.float32(10 ** (rng.uniform(-26, -12) / 20))
     loop /= np.abs(loop).max() + np.float32(1e-9)
-    start = int(rng.integers(len(loop)))
-    return lambda t: loop[(np.floor(t * RATE).astype(np.int64) + start) % len(loop)]
+    return np.roll(loop, int(rng.integers(len(loop))))
 
 
 def _strung(rng: np.random.Generator, recordings: Sequence[Samples]) -> Samples:
@@ -101,7 +112,7 @@ def _strung(rng: np.random.Generator, recordings: Sequence[Samples]) -> Samples:
 
 def _at_another_speed(rng: np.random.Generator, samples: Samples) -> Samples:
     """A little faster and higher, or slower and lower (Ko et al. 2015)."""
-    at = np.arange(0, len(samples) - 1, float(np.exp(rng.normal(0, 0.08))))
+    at = np.arange(len(samples)) * float(np.exp(rng.normal(0, 0.08))) % (len(samples) - 1)
     return np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
 
 

@@ -90,13 +90,13 @@ def prepare(
 ) -> None:
     """Make photographs and recordings ready to train on.
 
-    pictures/KIND/*.jpg and sounds/KIND/*.ogg, a folder for each kind of thing; besides
-    pictures/_silent, pictures/_background and sounds/_offscreen. Each thing is
-    cut out, and all is split into training, validation and test:
+    SOURCE has a folder for each kind of thing, pictures/KIND and sounds/KIND, and beside them
+    pictures/_silent, pictures/_background and sounds/_offscreen. Things are cut out, and all is
+    split into training, validation and test:
 
       avsl-train prepare mine -o prepared
 
-      avsl-train fit train/recipes/real.toml --run runs/real --set 'cutouts="prepared"'
+      avsl-train fit engines/default/first.toml --run runs/first
     """
     from avsl.train.prepare import prepare as prepare_folder
 
