@@ -1,11 +1,10 @@
 """How close to the floor: `python -m avsl.realtime.benchmark [--live]`.
 
 Two networks: the one that ships, and the paper's pair with random weights (or what `--engine`
-names). The floor of annotating
-is decoding and encoding the same film with the same settings and nothing in between. It, annotating
-and what that is set against (`benchmark_rivals.py`) are timed in turn in one run, so the machine's
-moods cancel out. On an NVIDIA GPU, `benchmark_roofline.py` adds how near each layer is to its
-limit.
+names). The floor of annotating is decoding and encoding the same film with the same settings and
+nothing in between. It, annotating and what that is set against (`benchmark_rivals.py`) are timed in
+turn in one run, so the machine's moods cancel out. On an NVIDIA GPU, `benchmark_roofline.py` adds
+how near each layer is to its limit.
 """
 
 from __future__ import annotations
