@@ -15,6 +15,7 @@ from torch import Tensor
 
 from avsl.demos.scenes import Cast
 from avsl.engines import Resizer, open_engine
+from avsl.engines.bundle import DRAWN
 from avsl.engines.networks import Ensemble, combined
 from avsl.train.card import model_card
 from avsl.train.evaluate import (
@@ -78,7 +79,11 @@ def finish(
     if material is None:
         count = recipe.held_out
         scores = evaluate_scenes(
-            engine, count, cast=casts.test, progress=lambda done: progress("evaluate", done, count)
+            engine,
+            count,
+            cast=casts.test,
+            others={"drawn-scenes engine": open_engine(DRAWN)} if casts.test.host else None,
+            progress=lambda done: progress("evaluate", done, count),
         )
     else:
         pack, ids = material.test
