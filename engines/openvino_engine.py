@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ class OpenVinoEngine:
                 f"OpenVINO can't be used here ({reason}); pip install 'avsl[openvino]'"
             ) from None
         self.spec = self.bundle = bundle
-        core = ov.Core()
+        core = _core(ov)
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision: Precision = precision or ("bf16" if able else "f32")
         self.why = f"OpenVINO, {self.precision}"
@@ -99,6 +100,11 @@ def _openvino() -> Any:
         if before:
             sys.modules[name] = before
     return openvino
+
+
+@lru_cache(1)  # for good: once the last one was gone, 2026.4.1 left the interpreter's memory broken
+def _core(ov: Any) -> Any:
+    return ov.Core()
 
 
 def _split(ov: Any, model: Any) -> tuple[Any, Any]:
