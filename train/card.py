@@ -26,8 +26,11 @@ def score_lines(scores: dict[str, Any], old: dict[str, Any] | None = None) -> li
 def kinds_lines(scores: dict[str, Any]) -> list[str]:
     """How often the peak is in what sounds, for each kind that does."""
     rows = ["| what sounds, among other things | peak inside | n |", "|---|---:|---:|"]
-    rows += [f"| {k} | {100 * v['peak']:.0f} % | {v['n']} |" for k, v in scores["kinds"].items()]
-    return [*rows, ""] if scores.get("kinds") else []
+    kinds = scores.get("kinds", {})
+    rows += [
+        f"| {name} | {100 * kind['peak']:.0f} % | {kind['n']} |" for name, kind in kinds.items()
+    ]
+    return [*rows, ""] if kinds else []
 
 
 def table_lines(scores: dict[str, Any]) -> list[str]:

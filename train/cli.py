@@ -259,8 +259,11 @@ def evaluate(
                 from avsl.train.plots import draw_failures
 
                 draw_failures(failures, wrong)
-    lines = [*score_lines(scores), "", *kinds_lines(scores), *table_lines(scores)]
-    print("\n".join(movers_lines(scores) if movers else lines).strip())
+    if movers:
+        print("\n".join(movers_lines(scores)))
+    else:
+        lines = [*score_lines(scores), "", *kinds_lines(scores), *table_lines(scores)]
+        print("\n".join(lines).strip())
     if out:
         out.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
 
