@@ -17,9 +17,12 @@ torch.set_num_threads(1)
 
 from matplotlib.image import imread  # noqa: E402
 
+from avsl.demos.scenes import boxes, make_scene  # noqa: E402
+from avsl.engines import Thresholds, describe  # noqa: E402
 from avsl.engines.networks import Network  # noqa: E402
 from avsl.train import plots  # noqa: E402
 from avsl.train.dmt import pseudo_labels, teach  # noqa: E402
+from avsl.train.evaluate import Still  # noqa: E402
 from avsl.train.material import Clips, spec_of  # noqa: E402
 from avsl.train.recipe import Recipe  # noqa: E402
 from avsl.train.views import STRONG, WEAK  # noqa: E402
@@ -244,3 +247,16 @@ def test_ratios_stand_on_a_log_axis(tmp_path: Path) -> None:
     assert [text.get_text() for text in ax.get_xticklabels()] == ["16", "64", "256"]
     plots.draw_ratio(tmp_path / "ratio.png", lines)
     assert small_png(tmp_path / "ratio.png") == (400, 600)
+
+
+def test_failures_are_drawn_with_what_should_have_been_found(tmp_path: Path) -> None:
+    scene = make_scene(3, 0, kind="one", count=2)
+    picture, masks = scene.render(0, 64, 64)
+    still = Still(scene, picture, boxes(masks), scene.sound(-1, 1), np.zeros((64, 64)))
+    map_ = np.zeros((8, 8), np.float32)
+    map_[2, 3] = 0.9
+    heard = describe(0.0, map_, -20.0, False, Thresholds(0.5, 0.3, 0.5, -60.0, 6.0))
+    for count in (0, 1, 7):
+        plots.draw_failures(tmp_path / f"{count}.png", [(still, heard)] * count)
+    sizes = [(tmp_path / f"{count}.png").stat().st_size for count in (0, 1, 7)]
+    assert sizes[0] < sizes[1] < sizes[2]

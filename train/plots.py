@@ -147,8 +147,10 @@ def draw_failures(path: Path, failures: list[tuple[Still, Localization]]) -> Non
     rows = max(1, -(-len(failures) // columns))
     figure = Figure((2.2 * columns, 2.5 * rows), layout="constrained")
     for ax, (still, heard) in zip(figure.subplots(rows, columns).flat, failures, strict=False):
-        ax.imshow(still.picture, extent=(0, 1, 1, 0), aspect=1 / still.scene.aspect)
-        ax.imshow(heard.map, "inferno", extent=(0, 1, 1, 0), alpha=0.5 * heard.map, vmin=0, vmax=1)
+        ax.imshow(still.picture, extent=(0, 1, 1, 0))
+        glow = 0.6 * heard.map
+        ax.imshow(heard.map, "inferno", extent=(0, 1, 1, 0), alpha=glow, vmin=0, vmax=1)
+        ax.set_aspect(1 / still.scene.aspect)
         for x0, y0, x1, y1 in still.truth:
             box = ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color="w"))
             box.set_linewidth(1.5)
