@@ -54,7 +54,8 @@ def test_scenes_of_cutouts_look_and_sound_like_them(mine: Path) -> None:
         (who,) = scene.sounding(0)
         spectrum = np.abs(np.fft.rfft(scene.sound(-1, 1)))
         expected = 300 if scene.things[who].family == "ball" else 2000
-        assert spectrum.argmax() == pytest.approx(expected, abs=3)
+        # Voices are a little faster or slower each time.
+        assert spectrum.argmax() == pytest.approx(expected, rel=0.3)
 
 
 def test_background_is_the_person_s_own(mine: Path) -> None:

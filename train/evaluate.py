@@ -127,7 +127,8 @@ def evaluate_scenes(
     """Measures an engine on `count` held-out scenes; those of a cast that isn't drawn move.
 
     Args:
-        others: engines of the same picture and window to set beside it in the table.
+        others: engines to set beside it in the table; those that take pictures of another size are
+            left out.
         failed: told of each scene in which the peak is not in what sounds, or in which something
             is said to sound that is not in view.
 
@@ -137,7 +138,11 @@ def evaluate_scenes(
     """
     resize = Resizer(engine.spec.picture_size)
     tally, kinds = Tally(), Tally()
-    others = {"shuffled sound": engine, "image only": engine, **(others or {})}
+    others = {"shuffled sound": engine, "image only": engine} | {
+        name: other
+        for name, other in (others or {}).items()
+        if other.spec.picture_size == engine.spec.picture_size
+    }
     rows: dict[str, list[tuple[Array, Array]]] = {"engine": [], **{name: [] for name in others}}
     disc = centre_disc(engine.spec.map_size)
     still_maps = {"centre disc": disc, "whole picture": np.ones_like(disc)}
