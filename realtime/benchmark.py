@@ -207,8 +207,12 @@ def report(result: dict[str, Any]) -> str:
     def table(title: str, rows: dict[str, Callable[[dict[str, Any]], str]]) -> list[str]:
         lines = [row(title, *(n["engine"] for n in networks)), "|---|" + "---:|" * len(networks)]
         for name, cell in rows.items():
-            with suppress(KeyError):  # a rival that was not run, or a stage that is not there
-                lines.append(row(name, *(cell(n) for n in networks)))
+            cells = [""] * len(networks)
+            for i, network in enumerate(networks):
+                with suppress(KeyError):  # a rival that was not run, or a stage that is not there
+                    cells[i] = cell(network)
+            if any(cells):
+                lines.append(row(name, *cells))
         return [*lines, ""]
 
     def span(values: list[float], unit: float = 1, after: str = "") -> str:
