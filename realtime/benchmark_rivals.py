@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from avsl.engines import Bundle, Picture, Samples
-from avsl.engines.engine import Embedding, NetworkMaps
-from avsl.engines.localization import Map
+from avsl.engines import Bundle, Picture
+from avsl.engines.engine import OnnxRuntimeEngine
 
 
-class DefaultOnnxRuntime:
+class DefaultOnnxRuntime(OnnxRuntimeEngine):
     """A bundle in ONNX Runtime with default settings, all of its graphs in single precision."""
 
     why = "ONNX Runtime with default settings"
@@ -27,18 +26,6 @@ class DefaultOnnxRuntime:
             ort.InferenceSession(single_precision(path), providers=["CPUExecutionProvider"])
             for path in (bundle.sound_graph, bundle.picture_graph)
         )
-
-    def maps(self) -> NetworkMaps:
-        return NetworkMaps(self)
-
-    def embed(self, samples: Samples) -> Embedding:
-        out: Embedding = self._sound.run(None, {"samples": samples[None]})[0][0]
-        return out
-
-    def localize(self, picture: Picture, embedding: Embedding) -> Map:
-        feed = {"picture": picture[None], "embedding": embedding[None]}
-        out: Map = self._picture.run(None, feed)[0][0]
-        return out
 
 
 def single_precision(path: Path) -> bytes:

@@ -283,8 +283,7 @@ def _positives(
             tally.add("third", any(_beside(peak, still) for peak in heard.peaks))
     if len(scene.things) < 2:
         return
-    x, y = map_peak(heard.map)
-    found = heard.state != "silent" and any(in_box(x, y, box) for box in still.truth)
+    found = _found(still, heard)
     tally.add("peak", found)
     if scene.kind == "one":
         kinds.add(scene.things[scene.sounding(0)[0]].family, found)
@@ -294,11 +293,14 @@ def _positives(
         tally.add("interactive", swapped.state != "silent" and in_box(x, y, still.boxes[other]))
 
 
-def _wrong(still: Still, heard: Localization) -> bool:
-    if not still.truth:
-        return heard.state == "sounding"
+def _found(still: Still, heard: Localization) -> bool:
+    """Whether the peak is in something that sounds."""
     x, y = map_peak(heard.map)
-    return not any(in_box(x, y, box) for box in still.truth)
+    return heard.state != "silent" and any(in_box(x, y, box) for box in still.truth)
+
+
+def _wrong(still: Still, heard: Localization) -> bool:
+    return not _found(still, heard) if still.truth else heard.state == "sounding"
 
 
 def _beside(peak: tuple[float, float, float], still: Still) -> bool:
