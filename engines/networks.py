@@ -271,7 +271,13 @@ class Network(nn.Module):
 
     def logits(self, features: Tensor, embedding: Tensor) -> Tensor:
         """Log odds `[B, m, n]`."""
-        cosine = (features * embedding[:, :, None, None]).sum(1)
+        return self._log_odds((features * embedding[:, :, None, None]).sum(1))
+
+    def crossed_logits(self, features: Tensor, embeddings: Tensor) -> Tensor:
+        """Log odds of each of B pictures with each of B' sounds, `[B, B', m, n]`."""
+        return self._log_odds(torch.einsum("bemn,ce->bcmn", features, embeddings))
+
+    def _log_odds(self, cosine: Tensor) -> Tensor:
         # In tens, so that steps of the size that suits weights move them fast enough.
         return 10 * (self.slope * cosine + self.offset)
 

@@ -20,10 +20,11 @@ from avsl.demos.photos import extent
 from avsl.demos.scenes import RATE, boxes, make_scene
 from avsl.engines import UserError
 from avsl.train.dataset import write_jpeg, write_wav
-from avsl.train.kinds import directions
-from avsl.train.pool import kind_names, render_still
-from avsl.train.prepare import SHARES, _split, head_mask, prepare, thing_mask
-from avsl.train.recipe import casts_of
+from avsl.train.kinds import crossed_loss, directions
+from avsl.train.objectives import pixel_loss
+from avsl.train.pool import Pool, kind_names, render_still
+from avsl.train.prepare import MADE, SHARES, _split, head_mask, prepare, thing_mask
+from avsl.train.recipe import Recipe, casts_of
 from avsl.train.views import Geometry
 
 torch.set_num_threads(1)
@@ -188,6 +189,50 @@ def test_labels_follow_the_view() -> None:
 def test_directions_are_at_right_angles() -> None:
     d = directions(30, 64)
     assert torch.allclose(d @ d.T, torch.eye(30), atol=1e-5)
+
+
+def test_every_picture_is_heard_with_every_sound() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(3, 3, 4, 4)
+    shown = torch.randint(0, 4, (3, 4, 4))  # bell, horn, cup (which never sounds), the place
+    heard = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    recipe = Recipe(pixel_weight=3.0)
+    names = [{0}, {0, 1}, set()]
+    losses = []
+    for b in range(3):
+        for c in range(3):
+            target = sum((shown[b] == name).float() for name in names[c]) + torch.zeros(4, 4)
+            one = (logits[b, c][None], target[None], torch.ones(1, 4, 4))
+            losses.append(pixel_loss(*one, recipe.positive_weight, recipe.peak_weight))
+    expected = 3.0 * torch.cat(losses).mean()
+    assert torch.allclose(crossed_loss(logits, shown, heard, recipe), expected)
+
+
+def test_voices_are_played_at_other_speeds_where_asked() -> None:
+    def pitches(pool: Pool) -> np.ndarray:
+        tone = 20_000 * np.sin(2 * np.pi * 1000 * np.arange(pool.clips.shape[2]) / RATE)
+        pool.clips[:] = tone.astype(np.int16)
+        rng = np.random.default_rng(1)
+        windows = [pool._voice(rng, 0) for _ in range(60)]
+        assert all(len(window) == RATE for window in windows)
+        return np.array([np.argmax(np.abs(np.fft.rfft(window))) for window in windows])
+
+    assert set(pitches(Pool(1, 1, 2, (32, 32)))) == {1000}
+    spread = np.log(pitches(Pool(1, 1, 2, (32, 32), speeds=0.25)) / 1000)
+    assert 0.18 < spread.std() < 0.32 and abs(spread.mean()) < 0.12
+
+
+def test_machines_with_few_recordings_are_given_made_ones(material: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(material, tmp_path / "copy"))
+    for what in ("pictures", "sounds"):
+        (copy / what / "horn").rename(copy / what / "phone")
+    prepare(copy, tmp_path / "out")
+    made = {split: list((tmp_path / "out" / split).rglob("made-*")) for split in SHARES}
+    assert {path.parent.name for path in made["train"]} == {"phone"}
+    assert len(made["train"]) == MADE and not made["validation"] and not made["test"]
+    assert load_cutouts(tmp_path / "out" / "train").families
 
 
 def test_a_training_on_them_learns_and_names_its_sources(prepared: Path, tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def prepare(
 
     SOURCE has a folder for each kind of thing, pictures/KIND and sounds/KIND, and beside them
     pictures/_silent, pictures/_background and sounds/_offscreen. Things are cut out, and all is
-    split into training, validation and test:
+    split into training, validation and test. Phones, cameras, cars and helicopters with few
+    recordings are given made ones to train on:
 
       avsl-train prepare mine -o prepared
 

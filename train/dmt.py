@@ -42,13 +42,17 @@ class Students(nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
-    def forward(self, views: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    def forward(
+        self, views: list[tuple[Tensor, Tensor]], crossed: bool = False
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """A view (pictures `[B, 3, h, w]`, samples `[B, S]`) for each network, to its features
-        `[B, E, m, n]`, embeddings `[B, E]` and logits `[B, m, n]`."""
+        `[B, E, m, n]`, embeddings `[B, E]` and logits `[B, m, n]`; `crossed`, those of each picture
+        with each sound, `[B, B, m, n]`."""
         out = []
         for network, (pictures, samples) in zip(self.members, views, strict=True):
             features, embedding = network.features(pictures), network.embed(samples)
-            out.append((features, embedding, network.logits(features, embedding)))
+            logits = network.crossed_logits if crossed else network.logits
+            out.append((features, embedding, logits(features, embedding)))
         return out
 
     @property

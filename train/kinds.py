@@ -5,6 +5,9 @@ embeddings; all are at right angles. A cell of a picture is drawn to the directi
 it shows, a sound to that of the kind it is of: so the cosine of the two means something from the
 first step of localization on. The directions are fixed and not learnt, as in Hoffer et al. 2018
 (Fix your classifier).
+
+And every picture of a batch is heard with every sound of it: where a picture shows what is heard is
+known of each pair, so that one look at it teaches what otherwise a whole batch of clips does.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from avsl.train.material import Part
+from avsl.train.objectives import pixel_loss
 from avsl.train.pool import Pool
 from avsl.train.recipe import Recipe
 from avsl.train.views import (
@@ -100,7 +104,7 @@ def directions(count: int, size: int) -> Tensor:
 def kinds_loss(
     students: nn.Module, batch: KindBatch, recipe: Recipe, kinds: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross entropy of the kinds of cells and of sounds.
+    """Cross entropy of the kinds of cells and of sounds, and the loss of all pairs of both.
 
     Args:
         kinds: how many there are; of them the first are those that sound.
@@ -118,12 +122,30 @@ def kinds_loss(
     weight[-1] = PLACE_WEIGHT
     loss = torch.zeros((), device=pictures.device)
     right = []
-    for features, embedding, _ in students([(pictures, samples)] * len(recipe.sounds)):
+    for features, embedding, pairs in students([(pictures, samples)] * len(recipe.sounds), True):
         cells = SHARPNESS * torch.einsum("bemn,ke->bkmn", features, all_[:-1])
         sounds = SHARPNESS * embedding @ audible.T
         loss = loss + F.cross_entropy(cells, shown, weight) + F.cross_entropy(sounds, batch.heard)
+        loss = loss + crossed_loss(pairs, shown, batch.heard, recipe)
         thing = shown < kinds
         right.append((cells.argmax(1) == shown)[thing].float().mean())
         right.append((sounds.argmax(1) == batch.heard.argmax(1)).float().mean())
     log = {"loss": loss.detach(), "cells_right": right[0], "sounds_right": right[1]}
     return loss, log
+
+
+def crossed_loss(logits: Tensor, shown: Tensor, heard: Tensor, recipe: Recipe) -> Tensor:
+    """The pixel-wise loss of every picture with every sound of a batch.
+
+    Args:
+        logits: `[B, B', m, n]`, of pictures b with sounds b'.
+        shown: int64 `[B, m, n]`, the kind that each cell of a picture shows.
+        heard: `[B', families + 1]`, shares of the kinds of a sound; the last is any other.
+    """
+    families = heard.shape[1] - 1
+    is_heard = (heard[:, :families] > 0).float()
+    # Kinds that never sound, and the place, come after those that do.
+    target = F.pad(is_heard, (0, 1))[:, shown.clamp_max(families)].transpose(0, 1)
+    pairs, cells = target.flatten(0, 1), logits.flatten(0, 1)
+    weights = recipe.positive_weight, recipe.peak_weight
+    return recipe.pixel_weight * pixel_loss(cells, pairs, torch.ones_like(pairs), *weights).mean()

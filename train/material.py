@@ -318,7 +318,9 @@ def open_material(
     if not recipe.data:
         count = recipe.labelled + recipe.unlabelled
         cells = spec_of(recipe, 0).map_size
-        pool = Pool(recipe.seed, count, recipe.voices, size, window, casts.train, cells)
+        pool = Pool(
+            recipe.seed, count, recipe.voices, size, window, casts.train, cells, recipe.speeds
+        )
         folder = run / "validation"
         if not folder.exists():
             held_out = casts.validation

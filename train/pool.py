@@ -18,6 +18,8 @@ from avsl.train.workers import in_parallel
 MAX_THINGS = 4
 CLIP = 2 * RATE
 """Samples kept of each voice; a window of it starts anywhere in its first half."""
+FASTEST = 1.9
+"""A voice is played at no more than this speed, so that a window of it is there."""
 
 
 def half_size(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -75,8 +77,10 @@ class Pool:
         window: int = RATE,
         cast: Cast = DRAWN,
         cells: tuple[int, int] | None = None,
+        speeds: float = 0.0,
     ) -> None:
         self.seed = seed
+        self.speeds = speeds
         self.window = window
         self.cast = cast
         self.voices = voices
@@ -126,8 +130,15 @@ class Pool:
 
     def _voice(self, rng: np.random.Generator, row: int) -> NDArray[np.float32]:
         clip = self.clips[row, rng.integers(self.voices)]
-        start = rng.integers(CLIP - self.window)
-        return clip[start : start + self.window] * np.float32(rng.uniform(0.5, 1) / 32767)
+        gain = np.float32(rng.uniform(0.5, 1) / 32767)
+        if not self.speeds:
+            start = rng.integers(CLIP - self.window)
+            return clip[start : start + self.window] * gain
+        speed = np.exp(rng.normal(0, self.speeds)).clip(0.5, FASTEST)
+        at = rng.uniform(0, CLIP - 1 - speed * self.window) + speed * np.arange(self.window)
+        first = at.astype(np.int32)
+        between = (at - first).astype(np.float32)
+        return ((1 - between) * clip[first] + between * clip[first + 1]) * gain
 
     def _mix(
         self, rng: np.random.Generator, families: NDArray[np.int16], things: NDArray[np.intp]
@@ -135,7 +146,7 @@ class Pool:
         """A window of sound, which of the picture's `things` sound at its end, and whose voices
         these are, or that of what is out of view (rows of `clips`)."""
         n = self.window
-        kind = rng.choice(5, p=[0.62, 0.14, 0.02, 0.05, 0.17])
+        kind = rng.choice(5, p=[0.56, 0.2, 0.02, 0.05, 0.17])
         rows: list[int] = []
         sounding: list[int] = []
         if kind == 0 or (kind == 1 and len(things) < 2):

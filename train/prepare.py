@@ -8,7 +8,8 @@ FROM/sounds/KIND/*.ogg      recordings; KIND-more/ is of the same kind
 FROM/sounds/_offscreen/     sounds of what is never in view
 FROM/ATTRIBUTION.md         whose they are; goes into the model cards of what is trained on them
 
-Each of OUT/train, OUT/validation and OUT/test is a folder of cut-outs (see demos/cutouts.py).
+Each of OUT/train, OUT/validation and OUT/test is a folder of cut-outs (see demos/cutouts.py). Of
+machines with few recordings, OUT/train has sounds made by arithmetic, too (see demos/machines.py).
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl.demos.cutouts import BACKGROUNDS, PICTURES, PREPARED, STRANGERS, picture
+from avsl.demos.machines import MAKES, machine
 from avsl.demos.recordings import SOUNDS, sound
+from avsl.demos.scenes import RATE
 from avsl.engines import UserError
+from avsl.train.dataset import write_wav
 from avsl.train.folders import new_folder
 from avsl.train.workers import in_parallel
 
 ATTRIBUTION = "ATTRIBUTION.md"
 SHARES = {"train": 0.7, "validation": 0.12, "test": 0.18}
+FEW, MADE = 40, 24
+"""A machine with fewer recordings to train on than `FEW` is given `MADE` made ones."""
 SIDE = 320
 """Photographs are kept at no more than this many pixels a side."""
 PEOPLE = (
@@ -82,6 +88,7 @@ def prepare(
         for done, fault in enumerate(in_parallel(_make, items), 1):
             said += [fault] if fault else []
             progress(done, len(items))
+        _make_sounds(beside / "train")
         counts = {split: sum(1 for p in (beside / split).rglob("*.*")) for split in SHARES}
         (beside / PREPARED).write_text(json.dumps({"schema": 1, "files": counts}) + "\n", "utf-8")
     return counts, said
@@ -109,6 +116,14 @@ def _items(source: Path, out: Path) -> list[Item]:
             name = path.name if folder.name == kind else f"{folder.name}-{path.name}"
             items.append(("sound", path, out / split / kind / name))
     return items
+
+
+def _make_sounds(train: Path) -> None:
+    for kind in MAKES:
+        recordings = [p for p in (train / kind).glob("*") if p.suffix.lower() in SOUNDS]
+        if 0 < len(recordings) < FEW:
+            for number in range(MADE):
+                write_wav(train / kind / f"made-{number:02d}.wav", machine(kind, number), RATE)
 
 
 def _split(files: list[Path]) -> list[tuple[str, Path]]:

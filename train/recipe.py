@@ -35,7 +35,7 @@ LEAST = {
     "size": 32,
 }
 """What a setting of counts must be at the least."""
-SHARES = ("silent", "mismatched", "delta", "tau", "confidence", "ema")
+SHARES = ("silent", "mismatched", "delta", "tau", "confidence", "ema", "speeds")
 """Settings that lie in 0..1."""
 
 
@@ -59,6 +59,9 @@ class Recipe:
     empty: the drawn families."""
     voices: int = 250
     """Scenes: individual voices of each family; sounds are mixed anew for every step."""
+    speeds: float = 0.0
+    """Scenes: how far voices are played faster and higher, or slower and lower, anew for every step
+    (the standard deviation of the speed's logarithm). Not for kinds that differ by their pitch."""
     labelled: int = 256
     """|D_l|: clips whose boxes are used."""
     unlabelled: int = 10_000
