@@ -93,7 +93,8 @@ def _keys(rng: np.random.Generator) -> Wave:
         t = _time(length)
         low = rng.choice([350, 440, 480] if line else [697, 770, 852, 941])
         high = rng.choice([440, 480, 620] if line else [1209, 1336, 1477])
-        parts.append(_edges(sum(_partials(f, t, *_overtones(rng, 3, 3)) for f in (low, high))))
+        low_tone, high_tone = (_partials(f, t, *_overtones(rng, 3, 3)) for f in (low, high))
+        parts.append(_edges(low_tone + high_tone))
     return _in_turn(rng, parts, (0.04, 0.25))
 
 

@@ -70,8 +70,16 @@ class ResNet18(nn.Module):
 
 
 def load_imagenet(body: ResNet18) -> None:
-    """Loads the weights that torchvision's ResNet-18 learnt on ImageNet (45 MB, downloaded once)
-    into `body`, which must take three channels."""
+    """Loads `imagenet_weights` into `body`, which must take three channels."""
+    body.load_state_dict(from_torchvision(imagenet_weights()))
+
+
+def imagenet_weights() -> dict[str, Tensor]:
+    """What torchvision's ResNet-18 learnt on ImageNet (45 MB, downloaded once).
+
+    Raises:
+        UserError: torchvision is missing, or the weights can't be had.
+    """
     try:
         from torchvision.models import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
             ResNet18_Weights,
@@ -81,10 +89,11 @@ def load_imagenet(body: ResNet18) -> None:
             f"ImageNet weights need torchvision, made for this torch: {_line(error)}"
         ) from error
     try:
-        state = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        weights = ResNet18_Weights.IMAGENET1K_V1
+        state: dict[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: the file's hash is wrong
         raise UserError(f"ImageNet weights can't be had: {_line(error)}") from error
-    body.load_state_dict(from_torchvision(state))
+    return state
 
 
 def _line(error: Exception) -> str:

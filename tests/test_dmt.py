@@ -579,3 +579,14 @@ def test_clips_to_be_tested_on_are_left_out_and_counted(tmp_path: Path) -> None:
     assert np.array_equal(again.labelled.ids, material.labelled.ids)
     with pytest.raises(UserError, match="25 clips have boxes, the recipe wants 30 labelled and 4"):
         open_material(replace(recipe, labelled=30), tmp_path / "run")
+
+
+def test_what_can_be_told_is_told_before_clips_are_packed(tmp_path: Path) -> None:
+    size = (RECIPE.size, RECIPE.size)
+    pack_scenes(tmp_path / "data", 3, 30, size)
+    recipe = replace(RECIPE, data=str(tmp_path / "data"))
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        open_material(replace(recipe, test=str(tmp_path / "nowhere")), tmp_path / "run")
+    with pytest.raises(UserError, match="packed with the picture at the end"):
+        open_material(replace(recipe, picture_at="middle"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

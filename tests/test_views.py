@@ -203,6 +203,18 @@ def test_a_stretch_of_time_is_hidden_but_never_the_end() -> None:
     assert hidden.float().mean() > 0.06
 
 
+def test_where_pictures_are_of_the_middle_the_middle_is_never_hidden() -> None:
+    x = random(300, RATE) * 2 - 1
+    u = sound_draws(300)
+    u[:, 2:4] = random(300, 2, seed=1)
+    middle = replace(clips(300), samples=x, moment=0.5)
+    middle.draws[:, -SOUND_DRAWS:] = u
+    level = middle.strong_samples.view(300, 100, -1).square().mean(2).sqrt()
+    hidden = level < 0.3 * x.square().mean().sqrt()
+    assert not hidden[:, 35:65].any()
+    assert hidden[:, :35].any() and hidden[:, 85:].any()
+
+
 @pytest.mark.parametrize(("low", "band"), [(0.5, 1.0), (0.7, 0.6), (0.9, 1.0)])
 def test_a_band_is_gone_from_the_spectrum(low: float, band: float) -> None:
     x = random(4, RATE) * 2 - 1

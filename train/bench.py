@@ -1,9 +1,9 @@
 """The bench: DMT, its controls and its ablations, on the same scenes and under the same rules.
 
-Every row is a recipe: the bench's settings with a switch or two turned over. `quick` runs the main
-rows once, with settings fixed beforehand. `full` gives every row the same small grid, chosen on
-validation clips, and three seeds with three labelled subsets. What is measured is printed, wins
-and losses.
+Every row is a recipe: the bench's settings with a switch or two turned over. `quick` runs rows, by
+default the main ones once, with settings fixed beforehand. `full` gives every row the same small
+grid, chosen on validation clips, and three seeds with three labelled subsets. What is measured is
+printed, wins and losses.
 """
 
 from __future__ import annotations
@@ -194,9 +194,14 @@ def _steps_done(run: Path) -> int:
     return int(lines[-1]["step"]) if lines else 0
 
 
-def quick_jobs() -> list[Job]:
-    """The main rows with 64 labels, one seed, settings fixed beforehand."""
-    return [Job(row, LABELS[0], 1, -1) for row in QUICK]
+def quick_jobs(rows: Iterable[str], labels: Iterable[int], seeds: int) -> list[Job]:
+    """Rows with settings fixed beforehand."""
+    return [
+        Job(row, count, seed, -1)
+        for seed in range(1, seeds + 1)
+        for count in labels
+        for row in rows
+    ]
 
 
 def full_results(

@@ -158,6 +158,10 @@ def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) 
     from avsl.train.processes import check_shares, processes
     from avsl.train.run import prepare_run
 
+    if chosen.imagenet:  # before clips are packed for an hour
+        from avsl.engines.backbones import imagenet_weights
+
+        imagenet_weights()
     casts = casts_of(chosen.cutouts)
     process = processes()
     check_shares(chosen, process.num_processes)
@@ -296,13 +300,13 @@ def build(
 def bench(
     size: Annotated[str, typer.Argument(help="quick (about an hour) or full (a night).")] = "quick",
     out: Annotated[Path, typer.Option(help="Folder for scenes, runs and results.")] = Path("bench"),
-    rows: Annotated[
-        list[str] | None, typer.Option("--row", help="full: only these; see --list.")
-    ] = None,
+    rows: Annotated[list[str] | None, typer.Option("--row", help="Only these; see --list.")] = None,
     labels: Annotated[
-        list[int] | None, typer.Option("--labels", help="full: only so many labelled clips.")
+        list[int] | None, typer.Option("--labels", help="Labelled clips. quick: 64.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="full: seeds.")] = 3,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Trainings of a row. quick: 1, full: 3.")
+    ] = None,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Trainings at once; one a core by default.")
     ] = None,
@@ -310,7 +314,11 @@ def bench(
 ) -> None:
     """Compare DMT with its controls and ablations; what is done already is kept.
 
-    Example: avsl-train bench quick
+    quick trains each row with settings fixed beforehand, full with the best of three:
+
+      avsl-train bench quick
+
+      avsl-train bench quick --row DMT --row "no filter" --seeds 3
     """
     from avsl.train import bench as b
     from avsl.train.bench_report import report
@@ -329,9 +337,12 @@ def bench(
         b.make_material(out, progress)
         many = processes or os.cpu_count() or 1
         if size == "quick":
-            results = b.run_jobs(b.quick_jobs(), out, many, progress)
+            jobs = b.quick_jobs(rows or b.QUICK, labels or b.LABELS[:1], seeds or 1)
+            results = b.run_jobs(jobs, out, many, progress)
         else:
-            results = b.full_results(rows or b.ROWS, labels or b.LABELS, seeds, out, many, progress)
+            results = b.full_results(
+                rows or b.ROWS, labels or b.LABELS, seeds or 3, out, many, progress
+            )
     print("\n".join(report(results, out)))
 
 

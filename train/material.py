@@ -99,6 +99,8 @@ class Clips:
     """bool `[B]`: whether there is a sound, and it may belong to the picture."""
     draws: Tensor
     """float32 `[B, WEAK + STRONG]`."""
+    moment: float = 1.0
+    """Where in the window the picture was taken, 0..1."""
 
     TENSORS: ClassVar = ("pictures", "samples", "boxes", "known", "sounds", "draws")
 
@@ -130,7 +132,7 @@ class Clips:
 
     @cached_property
     def strong_samples(self) -> Tensor:
-        return strong_samples(self.samples, self.draws[:, -SOUND_DRAWS:])
+        return strong_samples(self.samples, self.draws[:, -SOUND_DRAWS:], self.moment)
 
     @cached_property
     def weak_target(self) -> Tensor:
@@ -243,6 +245,7 @@ class Steps(Dataset[Step]):
             torch.tensor([row[3] for row in rows]),
             torch.tensor([row[4] for row in rows]),
             torch.from_numpy(np.stack([row[5] for row in rows])),
+            0.5 if self.recipe.picture_at == "middle" else 1.0,
         )
 
     def _clip(
@@ -331,8 +334,18 @@ def open_material(
         all_ = np.arange(len(pack))
         return Material(few, many, pack, all_, (pack, all_))
 
+    for name in filter(None, (recipe.data, recipe.test)):
+        if not Path(name).is_dir():
+            raise UserError(f"{name}: no such folder of clips")
+
     def packed(folder: str, name: str) -> Pack:
-        return _clips_pack(recipe, Path(folder), run / name, skip_bad, progress)
+        pack = _clips_pack(recipe, Path(folder), run / name, skip_bad, progress)
+        if pack.picture_at != recipe.picture_at:
+            raise UserError(
+                f"{pack.folder}: packed with the picture at the {pack.picture_at} of its sound, "
+                f'the recipe says picture_at = "{recipe.picture_at}"'
+            )
+        return pack
 
     pack = packed(recipe.data, "clips")
     test = packed(recipe.test, "test") if recipe.test else None

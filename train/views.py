@@ -25,6 +25,8 @@ RANDAUGMENT_OPS = 2
 """RandAugment's N; each of the operations comes with a strength of its own (its M is drawn)."""
 HIDDEN_S, HIDDEN_BAND = 0.25, 0.25
 """SpecAugment: at most this share of the window's time, and of its spectrum, is hidden."""
+KEPT_S = 0.15
+"""What sounds this close to the picture's moment (a share of the window) is never hidden."""
 
 
 def pictures_to_input(pictures: Tensor) -> Tensor:
@@ -159,13 +161,14 @@ def _cut_out(x: Tensor, u: Tensor, chosen: Tensor) -> Tensor:
     return x.masked_fill_(inside[:, None], 0.0)
 
 
-def strong_samples(x: Tensor, u: Tensor) -> Tensor:
+def strong_samples(x: Tensor, u: Tensor, moment: float = 1.0) -> Tensor:
     """Gain, noise and SpecAugment (Park et al. 2019). Its masks, a stretch of time and a band of
     the spectrum, are put on the waveform, so that every sound encoder meets the same view.
 
     Args:
         x: `[B, S]`.
         u: draws `[B, >= 7]` in 0..1.
+        moment: where in the window the picture was taken, 0..1.
     """
     n = x.shape[1]
     spectrum = torch.fft.rfft(x)
@@ -178,8 +181,8 @@ def strong_samples(x: Tensor, u: Tensor) -> Tensor:
     x = torch.fft.irfft(spectrum, n)
     t = torch.arange(n, device=x.device) / n
     begin = u[:, 2:3] * (1 - HIDDEN_S)
-    # What counts is what sounds at the window's end, so that part is never hidden.
-    x = x * ~((t >= begin) & (t < (begin + HIDDEN_S * u[:, 3:4]).clamp_max(0.85)))
+    hidden = (t >= begin) & (t < begin + HIDDEN_S * u[:, 3:4])
+    x = x * ~(hidden & ((t - moment).abs() > KEPT_S))
     level = x.square().mean(1, keepdim=True).sqrt() * 10 ** (-(10 + 20 * u[:, 4:5]) / 20)
     pool = _pool(4 * n, x.device)
     starts = (u[:, 5] * 3 * n).long().tolist()
