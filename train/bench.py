@@ -70,7 +70,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "no contrastive": {"contrastive_weight": 0.0},
 }
 QUICK = tuple(ROWS)[:5]
-LABELS = (64, 256, 1024)
+LABELS = {64: 1, 256: 2, 1024: 3}
+"""How many clips are labelled, and how many times `BASE`'s steps all rows then take: in as many, so
+many clips stay half learnt."""
 GRID: tuple[dict[str, Any], ...] = ({"lr": 1e-3}, {"lr": 2e-3}, {"lr": 4e-3})
 
 
@@ -93,7 +95,11 @@ class Job:
     def recipe(self, material: Path) -> Recipe:
         settings = ROWS[self.row] | (GRID[self.setting] if self.setting >= 0 else {})
         about = {"data": str(material), "name": self.name, "labelled": self.labelled}
-        return replace(BASE, **(settings | about), seed=self.seed)
+        lengths = {
+            key: getattr(BASE, key) * LABELS.get(self.labelled, 1)
+            for key in ("warm_up_steps", "steps", "distill_steps")
+        }
+        return replace(BASE, **(settings | about | lengths), seed=self.seed)
 
 
 def make_material(folder: Path, progress: Progress) -> None:

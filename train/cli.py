@@ -337,7 +337,7 @@ def bench(
         b.make_material(out, progress)
         many = processes or os.cpu_count() or 1
         if size == "quick":
-            jobs = b.quick_jobs(rows or b.QUICK, labels or b.LABELS[:1], seeds or 1)
+            jobs = b.quick_jobs(rows or b.QUICK, labels or [64], seeds or 1)
             results = b.run_jobs(jobs, out, many, progress)
         else:
             results = b.full_results(
