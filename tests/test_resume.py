@@ -70,6 +70,33 @@ def test_a_killed_packing_leaves_no_process(tmp_path: Path) -> None:
     assert len(pack_scenes(folder, 1, 3, (32, 32))) == 3
 
 
+def test_a_killed_bench_leaves_no_process(tmp_path: Path) -> None:
+    """Its job waits for ever, for a result that is there and never ends."""
+    from avsl.train.bench import Job
+
+    result = tmp_path / "runs" / Job("DMT", 64, 1, -1).name / "result.json"
+    result.parent.mkdir(parents=True)
+    os.mkfifo(result)
+    code = "import sys, pathlib, avsl.train.bench as b; b.run_jobs([b.Job('DMT', 64, 1, -1)], "
+    command = [sys.executable, "-c", code + "pathlib.Path(sys.argv[1]), 1, print)", tmp_path]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    end = None
+    while end is None:
+        with contextlib.suppress(OSError):  # nobody reads it yet
+            end = os.open(result, os.O_WRONLY | os.O_NONBLOCK)
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 20
+    while running(process.pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not running(process.pid)
+    os.close(end)
+
+
 def running(session: int) -> list[int]:
     """A session's processes, without those that nobody has asked how they ended."""
     found = []

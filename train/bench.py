@@ -28,6 +28,7 @@ from avsl.train.material import open_material
 from avsl.train.pack import open_pack, pack_scenes
 from avsl.train.recipe import Recipe
 from avsl.train.run import prepare_run, read_metrics, write_text
+from avsl.train.workers import end_with_parent
 
 SIZE = (112, 112)
 TRAIN_SEED, HELD_OUT_SEED, TEST_SEED = 101, 2_000_000, 3_000_000
@@ -179,7 +180,7 @@ def run_jobs(jobs: list[Job], folder: Path, processes: int, progress: Progress) 
     total = sum(stages(job.recipe(folder))[-1].stop for job in jobs)
     # Processes are started anew: one that had used torch before it forked could hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, context, end_with_parent) as pool:
         running = [pool.submit(run_job, job, folder) for job in jobs]
         try:
             while not all(future.done() for future in running):

@@ -48,11 +48,16 @@ def live_with_parent(worker: int = 0) -> None:
     # What came along with the fork is the parent's to free: a resizer of PyAV's that is collected
     # here would wait for ever for threads that did not come along.
     gc.freeze()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """A worker process that calls this ends when its parent does, even if that is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
-    os._exit(1)
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
