@@ -232,6 +232,7 @@ def test_machines_with_few_recordings_are_given_made_ones(material: Path, tmp_pa
     made = {split: list((tmp_path / "out" / split).rglob("made-*")) for split in SHARES}
     assert {path.parent.name for path in made["train"]} == {"phone"}
     assert len(made["train"]) == MADE and not made["validation"] and not made["test"]
+    assert "made by avsl itself: sounds of phone" in (tmp_path / "out/ATTRIBUTION.md").read_text()
     assert load_cutouts(tmp_path / "out" / "train").families
 
 

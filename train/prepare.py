@@ -88,7 +88,11 @@ def prepare(
         for done, fault in enumerate(in_parallel(_make, items), 1):
             said += [fault] if fault else []
             progress(done, len(items))
-        _make_sounds(beside / "train")
+        if made := _make_sounds(beside / "train"):
+            with (beside / ATTRIBUTION).open("a", encoding="utf-8") as file:
+                file.write(
+                    f"\nBeside recordings, made by avsl itself: sounds of {', '.join(made)}.\n"
+                )
         counts = {split: sum(1 for p in (beside / split).rglob("*.*")) for split in SHARES}
         (beside / PREPARED).write_text(json.dumps({"schema": 1, "files": counts}) + "\n", "utf-8")
     return counts, said
@@ -118,12 +122,16 @@ def _items(source: Path, out: Path) -> list[Item]:
     return items
 
 
-def _make_sounds(train: Path) -> None:
+def _make_sounds(train: Path) -> list[str]:
+    """Adds made sounds to kinds of `MAKES` with few recordings; returns which."""
+    few = []
     for kind in MAKES:
         recordings = [p for p in (train / kind).glob("*") if p.suffix.lower() in SOUNDS]
         if 0 < len(recordings) < FEW:
+            few.append(kind)
             for number in range(MADE):
                 write_wav(train / kind / f"made-{number:02d}.wav", machine(kind, number), RATE)
+    return few
 
 
 def _split(files: list[Path]) -> list[tuple[str, Path]]:
