@@ -432,6 +432,10 @@ def test_a_fit_goes_on_from_the_networks_of_another(
     (student,) = Trainer(recipe, tmp_path, None).students  # type: ignore[arg-type]
     for name, tensor in begun.state_dict().items():
         assert torch.equal(student.state_dict()[name].cpu(), tensor), name
+    fresh = replace(recipe, start_with="picture")
+    (student,) = Trainer(fresh, tmp_path, None).students  # type: ignore[arg-type]
+    for name, kept in (("picture.stem.0.0.weight", True), ("sound.body.0.0.weight", False)):
+        assert torch.equal(student.state_dict()[name].cpu(), begun.state_dict()[name]) == kept
     with pytest.raises(UserError, match="another make"):
         Trainer(replace(recipe, width=recipe.width * 2), tmp_path, None)  # type: ignore[arg-type]
 

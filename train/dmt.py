@@ -47,7 +47,7 @@ class Students(nn.Module):
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
         """A view (pictures `[B, 3, h, w]`, samples `[B, S]`) for each network, to its features
         `[B, E, m, n]`, embeddings `[B, E]` and logits `[B, m, n]`; `crossed`, those of each picture
-        with each sound, `[B, B, m, n]`."""
+        with each sound, `[B, B', m, n]`."""
         out = []
         for network, (pictures, samples) in zip(self.members, views, strict=True):
             features, embedding = network.features(pictures), network.embed(samples)

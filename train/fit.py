@@ -99,7 +99,10 @@ class Trainer:
         torch.manual_seed(self.recipe.seed * 100 + k)
         network = Network(spec_of(self.recipe, k))
         if self.recipe.start:
-            network.load_state_dict(self._begun[k].state_dict())
+            part = "picture." if self.recipe.start_with == "picture" else ""
+            begun = self._begun[k].state_dict()
+            taken = {name: value for name, value in begun.items() if name.startswith(part)}
+            network.load_state_dict(network.state_dict() | taken)
         if self.recipe.imagenet:
             from avsl.engines.backbones import load_imagenet
 

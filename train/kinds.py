@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ SHARPNESS = 12.0
 """Of the softmax over the cosines."""
 PLACE_WEIGHT = 0.3
 """Of cells that show no thing: they are the most."""
+SOUNDS = 2
+"""Sounds for each picture: they cost little beside it, and the same recordings come often."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,16 @@ class KindBatch:
     """uint8 `[B, h, w, 3]`."""
     kinds: Tensor
     """int64 `[B, m, n]`, the kind that each cell shows; the number of kinds for the place."""
-    samples: Tensor
-    """float32 `[B, S]`."""
-    heard: Tensor
-    """float32 `[B, families + 1]`: shares of the kinds of the sound; the last is any other."""
     draws: Tensor
-    """float32 `[B, WEAK + STRONG]`."""
+    """float32 `[B, WEAK + STRONG]`, of the pictures."""
+    samples: Tensor
+    """float32 `[B', S]`, `SOUNDS` to a picture."""
+    heard: Tensor
+    """float32 `[B', families + 1]`: shares of the kinds of the sound; the last is any other."""
+    sound_draws: Tensor
+    """float32 `[B', SOUND_DRAWS]`."""
 
-    TENSORS: ClassVar = ("pictures", "kinds", "samples", "heard", "draws")
+    TENSORS: ClassVar = ("pictures", "kinds", "draws", "samples", "heard", "sound_draws")
 
     def to(self, device: torch.device) -> KindBatch:
         return replace(self, **{name: getattr(self, name).to(device) for name in self.TENSORS})
@@ -75,22 +79,19 @@ class KindSteps(Dataset[KindBatch]):
 
     def __getitem__(self, step: int) -> KindBatch:
         ids = self.part.order(self.seed, step, self.size)
-        rows: list[tuple[Any, ...]] = []
+        mine = [ids[i] for i in self.mine]
+        draws, sounds = [], []
         for i in self.mine:
             rng = np.random.default_rng((self.seed, ids[i], step, i))
-            drawn = rng.random(WEAK + STRONG, np.float32)
-            rows.append((*self.pool.heard(ids[i], rng), drawn))
-        samples, heard, draws = (
-            torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)
-        )
-        mine = [ids[i] for i in self.mine]
+            draws.append(rng.random(WEAK + STRONG, np.float32))
+            for _ in range(SOUNDS):
+                sounds.append((*self.pool.heard(ids[i], rng), rng.random(SOUND_DRAWS, np.float32)))
         return KindBatch(
             [self.pool.name(i) for i in mine],
             torch.from_numpy(self.pool.pictures[mine]),
             torch.from_numpy(self.pool.kinds[mine].astype(np.int64)),
-            samples,
-            heard,
-            draws,
+            torch.from_numpy(np.stack(draws)),
+            *(torch.from_numpy(np.stack(column)) for column in zip(*sounds, strict=True)),
         )
 
 
@@ -112,7 +113,7 @@ def kinds_loss(
     view = Geometry.of(batch.draws[:, WEAK : 2 * WEAK])
     pictures = view.pictures(pictures_to_input(batch.pictures))
     pictures = strong_pictures(pictures, batch.draws[:, 2 * WEAK : -SOUND_DRAWS])
-    samples = strong_samples(batch.samples, batch.draws[:, -SOUND_DRAWS:])
+    samples = strong_samples(batch.samples, batch.sound_draws)
     shown = view.labels(batch.kinds)
     # The last two directions are the place's, and that of all other sounds.
     all_ = directions(kinds + 2, recipe.embedding).to(pictures.device)

@@ -23,6 +23,7 @@ CHOICES = {
     "label": ("intersection", "own", "union", "none"),
     "combine": ("mean", "product", "A", "B"),
     "picture_at": ("end", "middle"),
+    "start_with": ("both", "picture"),
     "precision": ("bf16", "fp32"),
 }
 """What a setting of words may say."""
@@ -84,6 +85,8 @@ class Recipe:
 
     start: str = ""
     """Run folder of the same networks whose best ones this training goes on from; empty: anew."""
+    start_with: str = "both"
+    """Which encoders it takes from there: with `picture`, that of sound begins anew."""
     kinds_steps: int = 0
     """Stage 0, on scenes: telling kinds of things and of sounds apart (see kinds.py)."""
     warm_up_steps: int = 600
