@@ -38,6 +38,7 @@ from avsl.engines.networks import (  # noqa: E402
 )
 from avsl.train.cli import main  # noqa: E402
 from avsl.train.export import calibrate, write_bundle  # noqa: E402
+from avsl.train.finish import set_calibration  # noqa: E402
 from avsl.train.fit import Trainer, stage_networks  # noqa: E402
 from avsl.train.material import open_material  # noqa: E402
 from avsl.train.metrics import in_box, map_peak  # noqa: E402
@@ -322,6 +323,25 @@ def test_calibration_finds_the_odds() -> None:
     a, b = calibrate(logits, truth)
     assert a == pytest.approx(0.5, abs=0.05)
     assert b == pytest.approx(-1, abs=0.1)
+
+
+@pytest.mark.parametrize("confusing", [0.0, 0.5])
+def test_nine_of_ten_sounds_from_out_of_view_do_not_glow(confusing: float) -> None:
+    """Where many of them look like what sounds in view, less is taken for probable."""
+    rng = torch.Generator().manual_seed(0)
+    logits = 0.5 * torch.randn(400, 10, 10, generator=rng) - 4
+    boxes = torch.full((400, 1, 4), torch.nan)
+    negatives = torch.arange(400) >= 300
+    boxes[:300] = torch.tensor([0.2, 0.2, 0.6, 0.6])
+    alike = negatives & (torch.rand(400, generator=rng) < confusing)
+    logits[~negatives, 2:6, 2:6] += 6
+    logits[alike, 2:6, 2:6] += 3.8  # nearly as strong
+    ensemble = Ensemble([Network(NetworkSpec(picture_size=(32, 32), width=2))])
+    thresholds = set_calibration(ensemble, logits, boxes, negatives)
+    p = ensemble.probability(logits).amax((1, 2))
+    assert (p[negatives] <= thresholds["glow"] + 1e-3).float().mean() >= 0.9
+    assert (p[~negatives] > thresholds["glow"]).float().mean() > 0.95
+    assert thresholds["unseen"] <= thresholds["glow"] == 0.5 < thresholds["sounding"]
 
 
 # Clips

@@ -154,12 +154,14 @@ def set_calibration(
     share = float(negatives.float().mean())
     heavy = torch.where(negatives, (1 - share) / max(share, 1e-6), 1.0)
     weight = heavy[:, None, None].expand_as(logits)
-    ensemble.calibration.copy_(torch.tensor(calibrate(logits, target, weight)))
+    a, b = calibrate(logits, target, weight)
     unseen = 0.5
     if negatives.any():
         # Nine of ten sounds from out of view shall be called so, where that leaves room for doubt.
-        scores = ensemble.probability(logits).amax((1, 2))[negatives].numpy()
+        scores = torch.sigmoid(a * logits + b).amax((1, 2))[negatives].numpy()
         unseen = round(float(np.clip(np.quantile(scores, 0.9), 0.15, 0.7)), 3)
-    # What is called unseen must not glow, and what glows a little is called unsure.
-    glow = max(0.5, unseen)
-    return {"glow": glow, "unseen": unseen, "sounding": round(glow + 0.1, 3), **GATE}
+    if unseen > 0.5:  # what is called unseen must not glow, and 0.5 is where glowing begins
+        b -= float(np.log(unseen / (1 - unseen)))
+        unseen = 0.5
+    ensemble.calibration.copy_(torch.tensor((a, b)))
+    return {"glow": 0.5, "unseen": unseen, "sounding": 0.6, **GATE}
