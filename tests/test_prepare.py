@@ -262,6 +262,13 @@ def test_a_training_on_them_learns_and_names_its_sources(prepared: Path, tmp_pat
     assert set(scores["kinds"]) == {"bell", "horn"}
     rows = {"engine", "shuffled sound", "image only", "centre disc", "most motion"}
     assert rows <= set(scores["table"])
+    # And another goes on from its picture encoder, with kinds alone.
+    further = ["--set", "start=run", "--set", "start_with=picture", "--set", "steps=0"]
+    further += ["--set", "kinds_steps=4", "--set", "labelled=30"]
+    command = [*command[:-1], "further", *further]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "further" / "engine" / "picture.onnx").exists()
 
 
 def test_faults_are_one_line(material: Path, tmp_path: Path) -> None:

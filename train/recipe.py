@@ -211,7 +211,8 @@ def _check(recipe: Recipe, where: str) -> None:
         raise UserError(f"{where}: without unlabelled clips, unlabelled_batch must be 0")
     if recipe.kinds_steps and recipe.data:
         raise UserError(f"{where}: kinds are known of scenes alone; set kinds_steps = 0")
-    if not recipe.warm_up_steps + recipe.steps + recipe.distill * recipe.distill_steps:
+    stages = recipe.kinds_steps, recipe.warm_up_steps, recipe.steps
+    if not any(stages) and not recipe.distill * recipe.distill_steps:
         raise UserError(f"{where}: no stage has any steps")
     stride = 16 if recipe.picture == "small" else 32
     if recipe.size % stride:
