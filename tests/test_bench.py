@@ -95,12 +95,12 @@ def test_rows_differ_in_what_they_are_named_for() -> None:
     assert {recipe.unlabelled for recipe in recipes.values()} == {10_000}
     assert {recipe.steps for recipe in recipes.values()} == {3_000}
     assert {recipe.batch for recipe in recipes.values()} == {32}
-    many = bench.Job("no EMA", 1024, 1, -1).recipe(Path("clips"))
+    many = bench.Job("no EMA", 1024, 1, -1, times=3).recipe(Path("clips"))
     assert (many.labelled, many.warm_up_steps, many.steps) == (1024, 900, 9_000)
 
 
 def test_quick_trains_each_row_on_each_seed() -> None:
-    jobs = bench.quick_jobs(["DMT", "no EMA"], [64, 256], 2)
+    jobs = bench.quick_jobs(["DMT", "no EMA"], [64, 256], 2, 1)
     assert len({job.name for job in jobs}) == len(jobs) == 8
     assert {job.setting for job in jobs} == {-1}
 

@@ -71,9 +71,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "no contrastive": {"contrastive_weight": 0.0},
 }
 QUICK = tuple(ROWS)[:5]
-LABELS = {64: 1, 256: 2, 1024: 3}
-"""How many clips are labelled, and how many times `BASE`'s steps all rows then take: in as many, so
-many clips stay half learnt."""
+LABELS = (64, 256, 1024)
 GRID: tuple[dict[str, Any], ...] = ({"lr": 1e-3}, {"lr": 2e-3}, {"lr": 4e-3})
 
 
@@ -86,18 +84,21 @@ class Job:
     seed: int
     setting: int
     """Which of `GRID`; -1: the settings fixed beforehand."""
+    times: int = 1
+    """How many times `BASE`'s steps it takes."""
 
     @property
     def name(self) -> str:
         words = self.row.replace(",", "").replace("+", "and").replace("'", "").split()
         grid = "" if self.setting < 0 else f"-{self.setting}"
-        return f"{self.labelled}-{self.seed}-{'-'.join(words)}{grid}"
+        times = "" if self.times == 1 else f"-x{self.times}"
+        return f"{self.labelled}-{self.seed}-{'-'.join(words)}{grid}{times}"
 
     def recipe(self, material: Path) -> Recipe:
         settings = ROWS[self.row] | (GRID[self.setting] if self.setting >= 0 else {})
         about = {"data": str(material), "name": self.name, "labelled": self.labelled}
         lengths = {
-            key: getattr(BASE, key) * LABELS.get(self.labelled, 1)
+            key: getattr(BASE, key) * self.times
             for key in ("warm_up_steps", "steps", "distill_steps")
         }
         return replace(BASE, **(settings | about | lengths), seed=self.seed)
@@ -148,6 +149,7 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
         "labelled": job.labelled,
         "seed": job.seed,
         "setting": job.setting,
+        "times": job.times,
         "minutes": seconds / 60,
         "samples_per_s": float(np.median([x["samples_per_s"] for x in lines])),
         "validation": max(x["val_mean"] for x in lines if "val_mean" in x),
@@ -201,10 +203,10 @@ def _steps_done(run: Path) -> int:
     return int(lines[-1]["step"]) if lines else 0
 
 
-def quick_jobs(rows: Iterable[str], labels: Iterable[int], seeds: int) -> list[Job]:
+def quick_jobs(rows: Iterable[str], labels: Iterable[int], seeds: int, times: int) -> list[Job]:
     """Rows with settings fixed beforehand."""
     return [
-        Job(row, count, seed, -1)
+        Job(row, count, seed, -1, times)
         for seed in range(1, seeds + 1)
         for count in labels
         for row in rows
@@ -215,6 +217,7 @@ def full_results(
     rows: Iterable[str],
     labels: Iterable[int],
     seeds: int,
+    times: int,
     folder: Path,
     processes: int,
     progress: Progress,
@@ -223,7 +226,7 @@ def full_results(
     validation clips is then trained on the other seeds, too."""
     pairs = [(row, count) for count in labels for row in rows]
     searched = run_jobs(
-        [Job(row, count, 1, i) for row, count in pairs for i in range(len(GRID))],
+        [Job(row, count, 1, i, times) for row, count in pairs for i in range(len(GRID))],
         folder,
         processes,
         progress,
@@ -234,7 +237,7 @@ def full_results(
         chosen.append((row, count, max(tried, key=lambda found: found["validation"])))
     others = run_jobs(
         [
-            Job(row, count, seed, best["setting"])
+            Job(row, count, seed, best["setting"], times)
             for row, count, best in chosen
             for seed in range(2, seeds + 1)
         ],

@@ -40,7 +40,8 @@ def report(results: list[dict[str, Any]], folder: Path) -> list[str]:
     for count in counts:
         here = [found for found in results if found["labelled"] == count]
         rows = table_rows(here)
-        lines += [f"## {count} labelled clips", "", *markdown(rows, here), ""]
+        longer = f", {here[0]['times']} times the steps" if here[0]["times"] > 1 else ""
+        lines += [f"## {count} labelled clips{longer}", "", *markdown(rows, here), ""]
         for name, scores in rows:
             curves.setdefault(name, []).append((count, _mean(scores, "ciou_universal")))
         bars = [(name, *_interval(scores)) for name, scores in rows]

@@ -307,6 +307,7 @@ def bench(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Trainings of a row. quick: 1, full: 3.")
     ] = None,
+    times: Annotated[int, typer.Option(min=1, help="Train so many times as long.")] = 1,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Trainings at once; one a core by default.")
     ] = None,
@@ -337,11 +338,11 @@ def bench(
         b.make_material(out, progress)
         many = processes or os.cpu_count() or 1
         if size == "quick":
-            jobs = b.quick_jobs(rows or b.QUICK, labels or [64], seeds or 1)
+            jobs = b.quick_jobs(rows or b.QUICK, labels or [64], seeds or 1, times)
             results = b.run_jobs(jobs, out, many, progress)
         else:
             results = b.full_results(
-                rows or b.ROWS, labels or b.LABELS, seeds or 3, out, many, progress
+                rows or b.ROWS, labels or b.LABELS, seeds or 3, times, out, many, progress
             )
     print("\n".join(report(results, out)))
 
