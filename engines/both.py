@@ -2,7 +2,8 @@
 
 Log odds add: to the network's come those of motion, over what motion says where there is nothing to
 say. Motion never speaks against the network, since a phone that rings lies still; and a network
-that doesn't know a thing is not heard against motion, for it has never seen its like.
+that doesn't know a thing is not heard against motion, for it has never seen its like. The surer the
+network is of something in the picture, the less motion counts, there and elsewhere.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class BothMaps:
 def combined(knows: Map, moves: Map) -> Map:
     """One map of the network's and motion's; where motion says nothing, the network's."""
     likely = np.maximum(knows, NOTHING)
+    evidence = moves / np.maximum(1 - moves, 1e-6) / (NOTHING / (1 - NOTHING))
     odds = likely / np.maximum(1 - likely, 1e-6)
-    odds *= moves / np.maximum(1 - moves, 1e-6) / (NOTHING / (1 - NOTHING))
+    odds *= np.maximum(evidence, 1) ** (1 - knows.max())
     return np.where(moves > NOTHING, odds / (1 + odds), knows)

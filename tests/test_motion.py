@@ -161,10 +161,17 @@ def test_both_adds_evidence_and_leaves_the_network_its_word() -> None:
     nothing = np.zeros_like(knows)
     assert np.array_equal(combined(knows, nothing), knows)
     assert np.array_equal(combined(knows, nothing + 0.05), knows)
-    more = combined(knows, nothing + 0.6)
-    assert (more > knows).all()
-    # A thing that the network doesn't know is as likely as its motion says.
-    assert more[0, 0] == pytest.approx(0.6, abs=1e-5)
+    assert (combined(knows, nothing + 0.6) >= knows).all()
+    # A thing that the network doesn't know is as likely as its motion says, unless the network is
+    # sure of another.
+    unknown = combined(np.array([[0.001, 0.002]], np.float32), np.full((1, 2), 0.6, np.float32))
+    assert unknown == pytest.approx(0.6, abs=0.01)
+    beside = [
+        float(combined(np.array([[0.001, sure]], np.float32), np.array([[0.6, 0]]))[0, 0])
+        for sure in (0.1, 0.5, 0.9, 0.99)
+    ]
+    assert beside == sorted(beside, reverse=True)
+    assert beside[0] > 0.5 and beside[-1] < 0.06
     assert (combined(np.ones_like(knows), np.ones_like(knows)) <= 1).all()
 
 
