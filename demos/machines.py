@@ -163,12 +163,8 @@ def _camera(rng: np.random.Generator) -> Wave:
 def _engine(rng: np.random.Generator) -> Wave:
     """Idling, revving, or passing by."""
     t = _time(SECONDS)
-    speed = (
-        1
-        + rng.uniform(0, 1.2)
-        * np.sin(2 * np.pi * rng.uniform(0.05, 0.5) * t + 6 * rng.random()) ** 2
-    )
-    pitch = _between(rng, 18, 90) * speed
+    rise, rate, start = rng.uniform(0, 1.2), rng.uniform(0.05, 0.5), 6 * rng.random()
+    pitch = _between(rng, 18, 90) * (1 + rise * np.sin(2 * np.pi * rate * t + start) ** 2)
     fires = _partials(pitch, t, *_overtones(rng, 30, rng.uniform(0.2, 1)))
     rush = _band(rng, len(t), 30, _between(rng, 250, 4000))
     passing = np.exp(-(((t - rng.uniform(0, SECONDS)) / rng.uniform(0.7, 6)) ** 2))

@@ -74,5 +74,5 @@ def combined(knows: Map, moves: Map) -> Map:
     likely = np.maximum(knows, NOTHING)
     evidence = moves / np.maximum(1 - moves, 1e-6) / (NOTHING / (1 - NOTHING))
     odds = likely / np.maximum(1 - likely, 1e-6)
-    odds *= np.maximum(evidence, 1) ** (1 - knows.max())
+    odds *= evidence ** (1 - knows.max())
     return np.where(moves > NOTHING, odds / (1 + odds), knows)

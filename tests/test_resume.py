@@ -60,12 +60,7 @@ def test_a_killed_packing_leaves_no_process(tmp_path: Path) -> None:
         assert time.monotonic() < until
         time.sleep(0.02)
     assert len(running(process.pid)) > 1
-    process.kill()
-    process.wait()
-    until = time.monotonic() + 20
-    while running(process.pid) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not running(process.pid)
+    kill_and_see_all_end(process)
     assert not folder.exists()
     assert len(pack_scenes(folder, 1, 3, (32, 32))) == 3
 
@@ -88,13 +83,18 @@ def test_a_killed_bench_leaves_no_process(tmp_path: Path) -> None:
         assert process.poll() is None
         assert time.monotonic() < until
         time.sleep(0.05)
+    kill_and_see_all_end(process)
+    os.close(end)
+
+
+def kill_and_see_all_end(process: subprocess.Popen[bytes]) -> None:
+    """Kills what began a session; nothing of the session may be left soon after."""
     process.kill()
     process.wait()
     until = time.monotonic() + 20
     while running(process.pid) and time.monotonic() < until:
         time.sleep(0.05)
     assert not running(process.pid)
-    os.close(end)
 
 
 def running(session: int) -> list[int]:
