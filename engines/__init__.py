@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from avsl.engines.backends import open_engine
+    from avsl.engines.backends.opening import open_engine
     from avsl.engines.bundle import DEFAULT, Bundle, EngineSpec, Thresholds, load_bundle
     from avsl.engines.choose import choose_engine
     from avsl.engines.engine import Engine, Localizer, NetworkEngine
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _HOMES = {
-    "backends": ("open_engine",),
+    "backends.opening": ("open_engine",),
     "bundle": ("DEFAULT", "Bundle", "EngineSpec", "Thresholds", "load_bundle"),
     "choose": ("choose_engine",),
     "engine": ("Engine", "Localizer", "NetworkEngine"),

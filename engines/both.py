@@ -16,7 +16,7 @@ from avsl.engines.bundle import EngineSpec
 from avsl.engines.engine import NetworkEngine, NetworkMaps
 from avsl.engines.errors import UserError
 from avsl.engines.localization import Evidence, Map, Peak
-from avsl.engines.motion import MotionMaps
+from avsl.engines.motion.engine import MotionMaps
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import SoundTimeline
 

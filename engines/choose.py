@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from avsl.engines.backends import open_engine
+from avsl.engines.backends.opening import open_engine
 from avsl.engines.both import BothEngine
 from avsl.engines.bundle import DEFAULT, DRAWN
 from avsl.engines.engine import Engine
 from avsl.engines.errors import UserError
-from avsl.engines.motion import MotionEngine
+from avsl.engines.motion.engine import MotionEngine
 
 SHIPPED = {"real": DEFAULT, "drawn": DRAWN}
 

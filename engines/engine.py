@@ -1,16 +1,13 @@
-"""Running a bundle: the engine contract, the CPU backend, and the pairing of one moment."""
+"""The engine contract, and the pairing of one moment."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
-import onnxruntime as ort
 
-from avsl.engines.bundle import Bundle, EngineSpec
-from avsl.engines.errors import UserError
+from avsl.engines.bundle import EngineSpec
 from avsl.engines.localization import (
     Evidence,
     Gate,
@@ -20,7 +17,6 @@ from avsl.engines.localization import (
     describe,
     level_db,
 )
-from avsl.engines.machine import network_threads
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import Samples, SoundTimeline
 
@@ -92,44 +88,6 @@ def on_gpu(engine: Engine) -> TypeGuard[TensorEngine]:
     """Whether an engine's networks run on a GPU."""
     device = getattr(engine, "device", None)
     return device is not None and device.type != "cpu"
-
-
-class OnnxRuntimeEngine:
-    """A bundle in ONNX Runtime on the CPU. It computes in single precision: what is half in the
-    graphs is widened once, when they are opened."""
-
-    why = "ONNX Runtime"
-
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
-        self.spec = self.bundle = bundle
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or network_threads()
-        options.inter_op_num_threads = 1
-        # Idle threads that spin would take the cores from decoder and encoder.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        self._sound = self._open(bundle.sound_graph, options)
-        self._picture = self._open(bundle.picture_graph, options)
-
-    def maps(self) -> NetworkMaps:
-        return NetworkMaps(self)
-
-    @staticmethod
-    def _open(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-        try:
-            return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own exceptions share no narrower public base
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: ONNX Runtime can't load it ({reason})") from None
-
-    def embed(self, samples: Samples) -> Embedding:
-        out: Embedding = self._sound.run(None, {"samples": samples[None]})[0][0]
-        return out
-
-    def localize(self, picture: Picture, embedding: Embedding) -> Map:
-        feed = {"picture": picture[None], "embedding": embedding[None]}
-        out: Map = self._picture.run(None, feed)[0][0]
-        return out
 
 
 class NetworkMaps:

@@ -25,8 +25,8 @@ from typing import Annotated, Any
 
 import typer
 
+from avsl.engines.backends.machine import cpu
 from avsl.engines.errors import UserError, exit_on_user_error
-from avsl.engines.machine import cpu
 
 FPS = 30
 

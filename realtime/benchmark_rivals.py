@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from avsl.engines import Bundle, Picture
-from avsl.engines.engine import OnnxRuntimeEngine
+from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine
 
 
 class DefaultOnnxRuntime(OnnxRuntimeEngine):

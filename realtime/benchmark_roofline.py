@@ -175,7 +175,7 @@ def gpu() -> str:
 
 def roofline(bundle: Bundle) -> dict[str, Any]:
     """Of the torch backend on the GPU, at each batch size: its time, and its groups' shares."""
-    from avsl.engines.torch_engine import TorchEngine
+    from avsl.engines.backends.torch import TorchEngine
 
     engine = TorchEngine(bundle)
     device = engine.device

@@ -173,7 +173,7 @@ def live(
 def _open(name: str | None, backend: str) -> Engine:
     """The engine for files, whose pictures may go through it many at once."""
     from avsl.engines import choose_engine
-    from avsl.engines.plans import FILE_BATCH
+    from avsl.engines.backends.plans import FILE_BATCH
 
     def say(line: str) -> None:
         print(f"avsl-live: {line}", file=sys.stderr)

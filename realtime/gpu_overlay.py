@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from avsl.engines import Localization, SoundTimeline, UserError, describe
+from avsl.engines.backends.gpu_pictures import GpuResizer
 from avsl.engines.engine import Listener, TensorEngine
-from avsl.engines.gpu_pictures import GpuResizer
 from avsl.engines.localization import Evidence, Map
 from avsl.engines.windows import Samples
 from avsl.realtime.frames import Frame

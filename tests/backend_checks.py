@@ -11,8 +11,8 @@ from torch import nn
 
 from avsl.demos.scenes import boxes, make_scene, with_sound_of
 from avsl.engines import Bundle, NetworkEngine, Resizer, load_bundle
+from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine
 from avsl.engines.bundle import DRAWN
-from avsl.engines.engine import OnnxRuntimeEngine
 from avsl.engines.networks import Ensemble, Network, NetworkSpec
 from avsl.train.evaluate import hear
 from avsl.train.export import write_bundle

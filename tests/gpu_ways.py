@@ -17,8 +17,8 @@ import torch
 from helpers import ToneEngine, Wave, frame_times, tone
 
 from avsl.engines import Resizer, SoundTimeline, Thresholds, describe
+from avsl.engines.backends.gpu_pictures import GpuResizer
 from avsl.engines.engine import NetworkEngine, NetworkMaps
-from avsl.engines.gpu_pictures import GpuResizer
 from avsl.realtime import annotate as files
 from avsl.realtime.frames import Frame
 from avsl.realtime.gpu_overlay import GpuPictures

@@ -20,12 +20,12 @@ from backend_checks import assert_like_onnxruntime, assert_listens, inputs
 from tensorrt_doubles import Double, FakeTensorRt, real
 
 from avsl.engines import Bundle, UserError, load_bundle, open_engine
-from avsl.engines import backends as backends_module
-from avsl.engines import plans as plans_module
+from avsl.engines.backends import opening as opening_module
+from avsl.engines.backends import plans as plans_module
+from avsl.engines.backends.plans import NoPlan, build_plans, plan_folder
+from avsl.engines.backends.tensorrt import TensorRtEngine
+from avsl.engines.backends.torch import TorchEngine
 from avsl.engines.bundle import DRAWN
-from avsl.engines.plans import NoPlan, build_plans, plan_folder
-from avsl.engines.tensorrt_engine import TensorRtEngine
-from avsl.engines.torch_engine import TorchEngine
 from avsl.train.build import build
 
 torch.set_num_threads(1)
@@ -44,18 +44,20 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeTensorRt:
     made = FakeTensorRt(TRT)
     monkeypatch.setitem(sys.modules, "tensorrt", made.module)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(backends_module, "_has_nvidia", lambda: True)
-    for module in ("plans", "tensorrt_engine"):
-        monkeypatch.setattr(f"avsl.engines.{module}.gpu_facts", lambda index=None: dict(GPU))
+    monkeypatch.setattr(opening_module, "_has_nvidia", lambda: True)
+    for module in ("plans", "tensorrt"):
+        monkeypatch.setattr(
+            f"avsl.engines.backends.{module}.gpu_facts", lambda index=None: dict(GPU)
+        )
     for name, cls in (
-        ("tensorrt_engine.TensorRt", TensorRtEngine),
-        ("torch_engine.Torch", TorchEngine),
+        ("tensorrt.TensorRt", TensorRtEngine),
+        ("torch.Torch", TorchEngine),
     ):
 
         def on_cpu(*arguments: object, cls: type = cls) -> object:
             return cls(*arguments, device="cpu")
 
-        monkeypatch.setattr(f"avsl.engines.{name}Engine", on_cpu)
+        monkeypatch.setattr(f"avsl.engines.backends.{name}Engine", on_cpu)
     return made
 
 
@@ -132,7 +134,7 @@ def test_live_starts_at_once_and_takes_the_plan_at_the_next_start(
 ) -> None:
     begun: list[int] = []
     monkeypatch.setattr(
-        backends_module, "build_in_background", lambda bundle, batch: begun.append(batch)
+        opening_module, "build_in_background", lambda bundle, batch: begun.append(batch)
     )
     line = chosen(prepare=True)
     assert line.startswith("drawn runs with torch on cpu (no plan drawn-sound-1 yet, it is being")

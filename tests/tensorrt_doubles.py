@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from avsl.engines.onnx_file import read_graph
+from avsl.engines.backends.onnx_file import read_graph
 
 VERSIONS = ("10.16.1.11", "11.4.0.106")
 LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")

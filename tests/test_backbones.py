@@ -21,7 +21,7 @@ import onnxruntime as ort  # noqa: E402
 from torch import nn  # noqa: E402
 
 from avsl.engines import UserError  # noqa: E402
-from avsl.engines.backbones import (  # noqa: E402
+from avsl.engines.networks.backbones import (  # noqa: E402
     LogMel64,
     LogSpectrogram,
     PictureResNet,
@@ -33,7 +33,7 @@ from avsl.engines.backbones import (  # noqa: E402
     from_torchvision,
     load_imagenet,
 )
-from avsl.engines.networks import fold_batch_norm, unit  # noqa: E402
+from avsl.engines.networks.parts import fold_batch_norm, unit  # noqa: E402
 
 SOUND_ENCODERS = (VGGish, SoundNet, SoundResNet)
 

@@ -14,8 +14,8 @@ import pytest
 
 from avsl.demos.scenes import with_sound_of
 from avsl.engines import Bundle, Localization, NetworkEngine, Resizer, load_bundle
+from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine
 from avsl.engines.bundle import DRAWN
-from avsl.engines.engine import OnnxRuntimeEngine
 from avsl.train.evaluate import TEST_SEED, Still, hear, stills
 from avsl.train.metrics import in_box, map_peak
 
@@ -24,7 +24,7 @@ Open = Callable[[Bundle], NetworkEngine]
 
 def openvino(precision: str) -> Open:
     def opened(bundle: Bundle) -> NetworkEngine:
-        from avsl.engines.openvino_engine import OpenVinoEngine
+        from avsl.engines.backends.openvino import OpenVinoEngine
 
         engine = OpenVinoEngine(bundle, 1)
         if precision == "bf16" and engine.precision != "bf16":
@@ -163,7 +163,7 @@ def test_half_precision_gives_the_maps_of_the_torch_network(
 
 
 @pytest.mark.parametrize(
-    "name", ["engine.OnnxRuntimeEngine", "openvino_engine.OpenVinoEngine", "cpu.open_cpu"]
+    "name", ["onnxruntime.OnnxRuntimeEngine", "openvino.OpenVinoEngine", "cpu.open_cpu"]
 )
 def test_nobody_is_told(tmp_path: Path, name: str) -> None:
     """As they come, ONNX Runtime reports its use to Microsoft and OpenVINO to Google Analytics, and
@@ -181,7 +181,7 @@ def refuse(*arguments, **named):
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
 from avsl.engines import load_bundle
 from avsl.engines.bundle import DRAWN
-from avsl.engines.{module} import {opener}
+from avsl.engines.backends.{module} import {opener}
 {opener}(load_bundle(DRAWN))
 print([name for name in sys.modules if name.startswith("openvino_telemetry")])
 """

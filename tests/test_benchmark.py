@@ -18,8 +18,8 @@ import onnx  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
 from avsl.engines import load_bundle  # noqa: E402
+from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from avsl.engines.bundle import DRAWN  # noqa: E402
-from avsl.engines.engine import OnnxRuntimeEngine  # noqa: E402
 from avsl.realtime.benchmark import benchmark_files, report  # noqa: E402
 from avsl.realtime.benchmark_chart import draw  # noqa: E402
 from avsl.realtime.benchmark_rivals import (  # noqa: E402

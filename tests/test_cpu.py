@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from helpers import ToneEngine
 
-from avsl.engines import Bundle, UserError, cpu
-from avsl.engines.cpu import open_cpu
+from avsl.engines import Bundle, UserError
+from avsl.engines.backends import cpu
+from avsl.engines.backends.cpu import open_cpu
 
 BUNDLE = replace(ToneEngine.bundle, meta={"sha256": {"sound.onnx": "1", "picture.onnx": "2"}})
 

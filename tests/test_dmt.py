@@ -17,7 +17,8 @@ torch.set_num_threads(1)
 from torch import Tensor, nn  # noqa: E402
 
 from avsl.engines import UserError  # noqa: E402
-from avsl.engines.networks import Network, unit  # noqa: E402
+from avsl.engines.networks import Network  # noqa: E402
+from avsl.engines.networks.parts import unit  # noqa: E402
 from avsl.train.dmt import (  # noqa: E402
     Students,
     distill_loss,

@@ -16,8 +16,8 @@ from avsl.demos.movers import SECONDS, MovingScene, make_moving_scene
 from avsl.demos.scenes import RATE, make_scene
 from avsl.engines import DEFAULT, Localization, Localizer, SoundTimeline, UserError, choose_engine
 from avsl.engines.both import BothEngine, combined
-from avsl.engines.motion import BINS_PER_S, MotionEngine, MotionMaps
-from avsl.engines.steady import luma, moved
+from avsl.engines.motion.engine import BINS_PER_S, MotionEngine, MotionMaps
+from avsl.engines.motion.steady import luma, moved
 from avsl.realtime.annotate import annotate
 from avsl.realtime.verify import verify
 

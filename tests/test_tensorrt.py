@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from avsl.engines import load_bundle
+from avsl.engines.backends.plans import NoPlan, load_plan, wanted_plans
 from avsl.engines.bundle import DRAWN
-from avsl.engines.plans import NoPlan, load_plan, wanted_plans
 
 HERE = Path(__file__).parent
 GPU = {"GPU": "NVIDIA A", "compute capability": "9.0", "multiprocessors": 132, "GPU memory": 10**11}

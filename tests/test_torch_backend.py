@@ -20,9 +20,9 @@ from backend_checks import (  # noqa: E402
 )
 
 from avsl.engines import Bundle, UserError, load_bundle, open_engine  # noqa: E402
-from avsl.engines import backends as backends_module  # noqa: E402
+from avsl.engines.backends import opening as opening_module  # noqa: E402
+from avsl.engines.backends.torch import TorchEngine, TorchGraph  # noqa: E402
 from avsl.engines.bundle import DRAWN  # noqa: E402
-from avsl.engines.torch_engine import TorchEngine, TorchGraph  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -111,7 +111,7 @@ def said(backend: str, bundle: Path | None = None) -> str:
 
 
 def test_without_an_nvidia_driver_the_cpu_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends_module, "_has_nvidia", lambda: False)
+    monkeypatch.setattr(opening_module, "_has_nvidia", lambda: False)
     line = said("auto")
     assert line.startswith(("drawn runs with ONNX Runtime", "drawn runs with OpenVINO"))
     assert line.endswith("(no NVIDIA GPU here)")
@@ -119,7 +119,7 @@ def test_without_an_nvidia_driver_the_cpu_is_taken(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_cannot_run_is_named_and_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends_module, "_has_nvidia", lambda: True)
+    monkeypatch.setattr(opening_module, "_has_nvidia", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     line = said("auto")
     assert line.startswith(("drawn runs with ONNX Runtime", "drawn runs with OpenVINO"))
@@ -148,12 +148,12 @@ def test_an_engine_whose_graph_torch_cannot_run_falls_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(DRAWN, tmp_path / "engine")
-    monkeypatch.setattr(backends_module, "_has_nvidia", lambda: True)
+    monkeypatch.setattr(opening_module, "_has_nvidia", lambda: True)
 
     def out_of_memory(bundle: Bundle) -> None:
         raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
 
-    monkeypatch.setattr("avsl.engines.torch_engine.TorchEngine", out_of_memory)
+    monkeypatch.setattr("avsl.engines.backends.torch.TorchEngine", out_of_memory)
     line = said("auto", tmp_path / "engine")
     assert line.startswith(("drawn runs with ONNX Runtime", "drawn runs with OpenVINO"))
     assert "torch: CUDA out of memory. Tried to allocate 2 GiB" in line

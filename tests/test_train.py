@@ -28,14 +28,9 @@ from torch import Tensor, nn  # noqa: E402
 import avsl.train.fit as module  # noqa: E402
 from avsl.demos.scenes import DRAWN, Scene, boxes, make_scene, with_sound_of  # noqa: E402
 from avsl.engines import UserError, open_engine  # noqa: E402
-from avsl.engines.networks import (  # noqa: E402
-    Ensemble,
-    LogMel,
-    Network,
-    NetworkSpec,
-    combined,
-    fold_batch_norm,
-)
+from avsl.engines.networks import Ensemble, Network, NetworkSpec, combined  # noqa: E402
+from avsl.engines.networks.parts import fold_batch_norm  # noqa: E402
+from avsl.engines.networks.small import LogMel  # noqa: E402
 from avsl.train.cli import main  # noqa: E402
 from avsl.train.export import calibrate, write_bundle  # noqa: E402
 from avsl.train.finish import set_calibration  # noqa: E402

@@ -22,8 +22,8 @@ import typer
 from torch import Tensor
 
 from avsl.demos.scenes import BENCH
+from avsl.engines.backends.machine import cpu
 from avsl.engines.errors import exit_on_user_error
-from avsl.engines.machine import cpu
 from avsl.engines.networks import Network
 from avsl.train.dmt import pseudo_labels
 from avsl.train.fit import Stage, Trainer

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from avsl.engines import UserError, load_bundle, open_engine
-from avsl.engines.plans import FILE_BATCH, Progress, build_plans
+from avsl.engines.backends.plans import FILE_BATCH, Progress, build_plans
 
 # torch and what makes networks are imported where a run is built: an engine's plans need neither
 # onnx nor the rest of the extra `train`.

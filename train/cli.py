@@ -159,7 +159,7 @@ def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) 
     from avsl.train.run import prepare_run
 
     if chosen.imagenet:  # before clips are packed for an hour
-        from avsl.engines.backbones import imagenet_weights
+        from avsl.engines.networks.backbones import imagenet_weights
 
         imagenet_weights()
     casts = casts_of(chosen.cutouts)

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avsl.engines.bundle import GRAPHS, SCHEMA, sha256
-from avsl.engines.networks import Ensemble, fold_batch_norm, unit
+from avsl.engines.networks import Ensemble
+from avsl.engines.networks.parts import fold_batch_norm, unit
 from avsl.train.views import pictures_to_input
 
 WINDOW = {"rate": 16_000, "hop": 800, "guard": 640}

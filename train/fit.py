@@ -104,7 +104,7 @@ class Trainer:
             taken = {name: value for name, value in begun.items() if name.startswith(part)}
             network.load_state_dict(network.state_dict() | taken)
         if self.recipe.imagenet:
-            from avsl.engines.backbones import load_imagenet
+            from avsl.engines.networks.backbones import load_imagenet
 
             load_imagenet(cast(Any, network.picture).body)
         return cast(Any, network).to(self.device, memory_format=torch.channels_last)

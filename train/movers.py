@@ -15,7 +15,7 @@ from avsl.demos.movers import SECONDS, MovingScene, make_moving_scene
 from avsl.demos.scenes import RATE, Cast
 from avsl.engines import Localizer, Resizer, SoundTimeline, choose_engine
 from avsl.engines.localization import Map
-from avsl.engines.motion import LAGS, MEMORY, MotionMaps
+from avsl.engines.motion.engine import LAGS, MEMORY, MotionMaps
 from avsl.train.evaluate import Tally
 from avsl.train.metrics import in_box, map_peak
 from avsl.train.workers import in_parallel

@@ -23,7 +23,7 @@ from avsl.demos.movers import SECONDS, MovingScene
 from avsl.demos.scenes import Scene
 from avsl.engines import Engine, open_engine
 from avsl.engines.bundle import DRAWN
-from avsl.engines.motion import MotionEngine
+from avsl.engines.motion.engine import MotionEngine
 from avsl.realtime.annotate import annotate
 
 CELL = 1 / 20

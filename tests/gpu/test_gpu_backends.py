@@ -17,9 +17,9 @@ from backend_checks import (  # noqa: E402
 )
 
 from avsl.engines import Bundle, load_bundle, open_engine  # noqa: E402
+from avsl.engines.backends.plans import build_plans  # noqa: E402
+from avsl.engines.backends.torch import TorchEngine  # noqa: E402
 from avsl.engines.bundle import DRAWN  # noqa: E402
-from avsl.engines.plans import build_plans  # noqa: E402
-from avsl.engines.torch_engine import TorchEngine  # noqa: E402
 
 pytestmark = [
     pytest.mark.gpu,
@@ -70,7 +70,7 @@ def test_auto_takes_the_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_without_a_cuda_graph_the_maps_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("avsl.engines.device_engine._capture", lambda *_: None)
+    monkeypatch.setattr("avsl.engines.backends.device._capture", lambda *_: None)
     engine = TorchEngine(load_bundle(DRAWN))
     assert not engine.captured
     assert_like_onnxruntime(engine, load_bundle(DRAWN))
@@ -81,7 +81,7 @@ def test_without_a_cuda_graph_the_maps_are_the_same(monkeypatch: pytest.MonkeyPa
 def test_tensorrt_gives_the_maps_of_onnxruntime(
     bundle: Bundle, batch: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from avsl.engines.tensorrt_engine import TensorRtEngine
+    from avsl.engines.backends.tensorrt import TensorRtEngine
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     sidecars = build_plans(bundle, batch)

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avsl.engines.bundle import Bundle
-from avsl.engines.device_engine import DeviceEngine
-from avsl.engines.plans import (
+from avsl.engines.backends.device import DeviceEngine
+from avsl.engines.backends.plans import (
     NoPlan,
     Wanted,
     forget_plan,
@@ -19,7 +18,8 @@ from avsl.engines.plans import (
     plan_folder,
     wanted_plans,
 )
-from avsl.engines.tensorrt_build import make_log
+from avsl.engines.backends.tensorrt_build import make_log
+from avsl.engines.bundle import Bundle
 
 
 class TensorRtEngine(DeviceEngine):

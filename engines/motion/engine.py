@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from avsl.engines.bundle import EngineSpec, Thresholds
 from avsl.engines.localization import Evidence, Map, Peak
+from avsl.engines.motion.steady import Luma, luma, moved
 from avsl.engines.pictures import Picture
-from avsl.engines.steady import Luma, luma, moved
 from avsl.engines.windows import SoundTimeline, WindowSpec
 
 Array = NDArray[np.float32]

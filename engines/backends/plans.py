@@ -4,7 +4,7 @@ A plan is what TensorRT makes of one graph for one GPU. It is a cache of the bun
 code: it is loaded only from a folder that nobody else can write to, and only with a sidecar (JSON)
 that names its hash and everything that it was built from.
 
-`python -m avsl.engines.plans FOLDER BATCH` builds the plans of the bundle in FOLDER.
+`python -m avsl.engines.backends.plans FOLDER BATCH` builds the plans of the bundle in FOLDER.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from avsl.engines.backends.machine import cache_folder
+from avsl.engines.backends.tensorrt_build import SETTINGS, build
 from avsl.engines.bundle import Bundle, load_bundle
 from avsl.engines.errors import UserError, exit_on_user_error
-from avsl.engines.machine import cache_folder
 
 FILE_BATCH = 32
 """The most pictures at once that plans for files take; those for live take one."""
-SETTINGS = {"strongly typed": True, "tf32": False, "level": 3, "workspace": 2 << 30}
 HALF_AT_LEAST = 0.5
 """The share of layers with half-precision tensors from which a plan is called fp16. The rest is
 what the graphs leave in single precision on purpose: spectrograms, norms, cosines."""
@@ -226,14 +226,12 @@ def build_plans(
 
 def build_in_background(bundle: Bundle, batch: int) -> None:
     """Builds what `build_plans` does in a process that goes on when this one ends."""
-    command = [sys.executable, "-m", "avsl.engines.plans", str(bundle.folder), str(batch)]
+    command = [sys.executable, "-m", "avsl.engines.backends.plans", str(bundle.folder), str(batch)]
     quiet = subprocess.DEVNULL
     subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
 
 
 def _build(trt: Any, wanted: Wanted, folder: Path, progress: Progress) -> dict[str, Any]:
-    from avsl.engines.tensorrt_build import build
-
     began = time.monotonic()
     failed = wanted.file(folder, ".failed")
     failed.unlink(missing_ok=True)
@@ -298,7 +296,7 @@ def main() -> None:
     """Builds the plans of a bundle, out of the way of what runs beside it."""
     with exit_on_user_error():
         if len(sys.argv) != 3:
-            raise UserError("usage: python -m avsl.engines.plans FOLDER BATCH")
+            raise UserError("usage: python -m avsl.engines.backends.plans FOLDER BATCH")
         if hasattr(os, "nice"):
             os.nice(10)
         for sidecar in build_plans(load_bundle(sys.argv[1]), int(sys.argv[2])):

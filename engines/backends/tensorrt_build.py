@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from avsl.engines.errors import UserError
-from avsl.engines.plans import SETTINGS
 
+SETTINGS = {"strongly typed": True, "tf32": False, "level": 3, "workspace": 2 << 30}
+"""How every plan is built; part of what tells plans apart."""
 Profile = dict[str, list[list[int]]]
 """The least, best and largest shape of each input."""
 

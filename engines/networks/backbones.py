@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avsl.engines.errors import UserError
-from avsl.engines.networks import Front, SoundEncoder
+from avsl.engines.networks.parts import Front, SoundEncoder
 
 RATE = 16_000
 """Samples per second of what the fronts take."""

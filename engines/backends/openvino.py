@@ -7,11 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from avsl.engines.backends.machine import network_threads
 from avsl.engines.bundle import Bundle
 from avsl.engines.engine import Embedding, NetworkMaps
 from avsl.engines.errors import UserError
 from avsl.engines.localization import Map
-from avsl.engines.machine import network_threads
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import Samples
 

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from avsl.engines.backends.device import DeviceEngine
+from avsl.engines.backends.onnx_file import read_graph
 from avsl.engines.bundle import Bundle
-from avsl.engines.device_engine import DeviceEngine
 from avsl.engines.errors import UserError
-from avsl.engines.onnx_file import read_graph
 
 DTYPES = {1: torch.float32, 10: torch.float16}
 """TensorProto.DataType, what graphs cast to."""

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from avsl.engines.backends.machine import cache_folder, cpu, network_threads
+from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine
+from avsl.engines.backends.openvino import OpenVinoEngine
 from avsl.engines.bundle import Bundle
-from avsl.engines.engine import NetworkEngine, OnnxRuntimeEngine
+from avsl.engines.engine import NetworkEngine
 from avsl.engines.errors import UserError
-from avsl.engines.machine import cache_folder, cpu, network_threads
-from avsl.engines.openvino_engine import OpenVinoEngine
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import Samples
 

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from avsl.engines.backends.cpu import open_cpu
+from avsl.engines.backends.plans import NoPlan, build_in_background
 from avsl.engines.bundle import DEFAULT, Bundle, load_bundle
-from avsl.engines.cpu import open_cpu
 from avsl.engines.engine import NetworkEngine
 from avsl.engines.errors import UserError
-from avsl.engines.plans import NoPlan, build_in_background
 
 BACKENDS = ("auto", "tensorrt", "torch", "openvino", "onnxruntime")
 
@@ -86,10 +86,10 @@ def _open(backend: str, bundle: Bundle, batch: int) -> NetworkEngine:
         return open_cpu(bundle, "auto" if backend == "cpu" else backend)
     try:
         if backend == "tensorrt":
-            from avsl.engines.tensorrt_engine import TensorRtEngine
+            from avsl.engines.backends.tensorrt import TensorRtEngine
 
             return TensorRtEngine(bundle, batch)
-        from avsl.engines.torch_engine import TorchEngine
+        from avsl.engines.backends.torch import TorchEngine
 
         return TorchEngine(bundle)
     except ModuleNotFoundError as error:

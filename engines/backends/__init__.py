@@ -1,0 +1,1 @@
+"""What runs a bundle: `opening` chooses among ONNX Runtime, OpenVINO, torch and TensorRT."""

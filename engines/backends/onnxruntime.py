@@ -1,0 +1,53 @@
+"""ONNX Runtime on the CPU: always there, and what the other backends are held against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime as ort
+
+from avsl.engines.backends.machine import network_threads
+from avsl.engines.bundle import Bundle
+from avsl.engines.engine import Embedding, NetworkMaps
+from avsl.engines.errors import UserError
+from avsl.engines.localization import Map
+from avsl.engines.pictures import Picture
+from avsl.engines.windows import Samples
+
+
+class OnnxRuntimeEngine:
+    """A bundle in ONNX Runtime on the CPU. It computes in single precision: what is half in the
+    graphs is widened once, when they are opened."""
+
+    why = "ONNX Runtime"
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.spec = self.bundle = bundle
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or network_threads()
+        options.inter_op_num_threads = 1
+        # Idle threads that spin would take the cores from decoder and encoder.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        self._sound = self._open(bundle.sound_graph, options)
+        self._picture = self._open(bundle.picture_graph, options)
+
+    def maps(self) -> NetworkMaps:
+        return NetworkMaps(self)
+
+    @staticmethod
+    def _open(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+        try:
+            return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own exceptions share no narrower public base
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}: ONNX Runtime can't load it ({reason})") from None
+
+    def embed(self, samples: Samples) -> Embedding:
+        out: Embedding = self._sound.run(None, {"samples": samples[None]})[0][0]
+        return out
+
+    def localize(self, picture: Picture, embedding: Embedding) -> Map:
+        feed = {"picture": picture[None], "embedding": embedding[None]}
+        out: Map = self._picture.run(None, feed)[0][0]
+        return out

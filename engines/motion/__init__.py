@@ -1,0 +1,1 @@
+"""What moves with the sound, without a network."""

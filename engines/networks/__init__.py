@@ -1,0 +1,6 @@
+"""What is trained and frozen, in torch: `parts`, the encoders that are made of them (`small` ones
+and the paper's `backbones`), and the `network` of two encoders."""
+
+from avsl.engines.networks.network import Combine, Ensemble, Network, NetworkSpec, combined
+
+__all__ = ["Combine", "Ensemble", "Network", "NetworkSpec", "combined"]
