@@ -10,11 +10,11 @@ from pathlib import Path
 
 from avsl.engines import Engine, Localization, Localizer, Resizer, UserError
 from avsl.engines.engine import on_gpu
-from avsl.realtime.events import EventWriter
-from avsl.realtime.frames import Frame
-from avsl.realtime.media_in import SUFFIXES, Sound, open_video
-from avsl.realtime.media_out import VideoWriter, check_target
-from avsl.realtime.overlay import Overlay
+from avsl.realtime.drawing.overlay import Overlay
+from avsl.realtime.sinks.events import EventWriter
+from avsl.realtime.sinks.video_file import VideoWriter, check_target
+from avsl.realtime.sources.frames import Frame
+from avsl.realtime.sources.video_file import SUFFIXES, Sound, open_video
 
 BATCH = 16
 """Pictures that a GPU works on at once."""
@@ -116,7 +116,7 @@ def _drawn(
 ) -> Iterator[tuple[Frame, Localization]]:
     """The pictures in order, with what is found drawn on them."""
     if every == 1 and on_gpu(engine):
-        from avsl.realtime.gpu_overlay import drawn_on_gpu
+        from avsl.realtime.drawing.gpu_overlay import drawn_on_gpu
 
         yield from drawn_on_gpu(frames, sound, engine, BATCH)
         return

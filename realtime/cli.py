@@ -135,7 +135,7 @@ def live(
     """
     del version
     if list_devices:
-        from avsl.realtime.devices import list_devices as print_devices
+        from avsl.realtime.sources.devices import list_devices as print_devices
 
         print_devices()
     elif camera is not None:
@@ -275,7 +275,7 @@ def _annotate_all(
     overwrite: bool,
 ) -> None:
     from avsl.realtime.annotate import find_videos
-    from avsl.realtime.media_out import CONTAINERS
+    from avsl.realtime.sinks.video_file import CONTAINERS
 
     videos = find_videos(sources)
     if len(sources) == 1 and not sources[0].is_dir() and not _is_folder(out):

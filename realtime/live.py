@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from avsl.realtime.opencv import cv2  # before everything that imports av
+from avsl.realtime.sources.opencv import cv2  # before everything that imports av
 
 # isort: split
 import numpy as np
@@ -37,16 +37,16 @@ from avsl.engines import (
 )
 from avsl.engines.engine import on_gpu
 from avsl.engines.windows import Samples
-from avsl.realtime.camera import Camera, check_source, without_password
-from avsl.realtime.event_stream import EventStream
-from avsl.realtime.flow import Newest, Rate
-from avsl.realtime.frames import Frame
+from avsl.realtime.drawing.overlay import Overlay, Tinted
+from avsl.realtime.drawing.view import Figures, View
 from avsl.realtime.live_options import LiveOptions, LiveReport
-from avsl.realtime.microphone import Microphone
-from avsl.realtime.overlay import Overlay, Tinted
-from avsl.realtime.recorder import Recorder
-from avsl.realtime.view import Figures, View
-from avsl.realtime.window import ESCAPE, Window, check_display
+from avsl.realtime.sinks.event_stream import EventStream
+from avsl.realtime.sinks.recorder import Recorder
+from avsl.realtime.sinks.window import ESCAPE, Window, check_display
+from avsl.realtime.sources.camera import Camera, check_source, without_password
+from avsl.realtime.sources.flow import Newest, Rate
+from avsl.realtime.sources.frames import Frame
+from avsl.realtime.sources.microphone import Microphone
 
 __all__ = ["LiveOptions", "LiveReport", "run_live"]
 
@@ -339,7 +339,7 @@ def _localizing(
 ) -> Callable[[Frame, SoundTimeline], tuple[Localization, Tinted | None]]:
     """How pictures are localized; where a GPU does it, it also makes them glow for files."""
     if on_gpu(engine):
-        from avsl.realtime.gpu_overlay import GpuPictures
+        from avsl.realtime.drawing.gpu_overlay import GpuPictures
 
         return GpuPictures(engine, Overlay(engine.spec.thresholds), most=1)
     localize, resize = Localizer(engine), Resizer(engine.spec.picture_size)

@@ -20,10 +20,10 @@ from avsl.engines import Resizer, SoundTimeline, Thresholds, describe
 from avsl.engines.backends.gpu_pictures import GpuResizer
 from avsl.engines.engine import NetworkEngine, NetworkMaps
 from avsl.realtime import annotate as files
-from avsl.realtime.frames import Frame
-from avsl.realtime.gpu_overlay import GpuPictures
-from avsl.realtime.media_out import VideoWriter
-from avsl.realtime.overlay import Canvas, Overlay
+from avsl.realtime.drawing.gpu_overlay import GpuPictures
+from avsl.realtime.drawing.overlay import Canvas, Overlay
+from avsl.realtime.sinks.video_file import VideoWriter
+from avsl.realtime.sources.frames import Frame
 
 WRITE = VideoWriter.write
 FORMATS = ("yuv420p", "yuvj420p", "yuv420p10le")

@@ -20,14 +20,15 @@ import torch.nn.functional as F  # noqa: E402
 from avsl.engines import load_bundle  # noqa: E402
 from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from avsl.engines.bundle import DRAWN  # noqa: E402
-from avsl.realtime.benchmark import benchmark_files, report  # noqa: E402
-from avsl.realtime.benchmark_chart import draw  # noqa: E402
-from avsl.realtime.benchmark_rivals import (  # noqa: E402
+from avsl.realtime.benchmark.chart import draw  # noqa: E402
+from avsl.realtime.benchmark.film import benchmark_files  # noqa: E402
+from avsl.realtime.benchmark.report import report  # noqa: E402
+from avsl.realtime.benchmark.rivals import (  # noqa: E402
     DefaultOnnxRuntime,
     PlainLoop,
     single_precision,
 )
-from avsl.realtime.benchmark_roofline import Ceilings, Counter, count, table  # noqa: E402
+from avsl.realtime.benchmark.roofline import Ceilings, Counter, count, table  # noqa: E402
 
 CPU = torch.device("cpu")
 LIMITS = Ceilings({torch.float16: 2e12, torch.float32: 1e12}, 1e11)

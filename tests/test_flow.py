@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from avsl.realtime.flow import Newest, Rate
+from avsl.realtime.sources.flow import Newest, Rate
 
 
 def test_a_reader_gets_the_newest_and_can_count_what_it_skipped() -> None:

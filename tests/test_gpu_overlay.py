@@ -32,12 +32,13 @@ from avsl.demos.clips import demo_scene, write_clip  # noqa: E402
 from avsl.engines import SoundTimeline, UserError, open_engine  # noqa: E402
 from avsl.engines.bundle import DRAWN  # noqa: E402
 from avsl.realtime import annotate as files  # noqa: E402
-from avsl.realtime import gpu_overlay, live  # noqa: E402
-from avsl.realtime.benchmark_frame import one_frame  # noqa: E402
-from avsl.realtime.frames import Frame  # noqa: E402
-from avsl.realtime.gpu_overlay import GpuPictures  # noqa: E402
-from avsl.realtime.media_in import open_video  # noqa: E402
-from avsl.realtime.overlay import Overlay  # noqa: E402
+from avsl.realtime import live  # noqa: E402
+from avsl.realtime.benchmark.frame import one_frame  # noqa: E402
+from avsl.realtime.drawing import gpu_overlay  # noqa: E402
+from avsl.realtime.drawing.gpu_overlay import GpuPictures  # noqa: E402
+from avsl.realtime.drawing.overlay import Overlay  # noqa: E402
+from avsl.realtime.sources.frames import Frame  # noqa: E402
+from avsl.realtime.sources.video_file import open_video  # noqa: E402
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080), (641, 481), (163, 121), (90, 160), (160, 160))
 
@@ -268,7 +269,7 @@ def test_the_call_that_is_timed_does_all_of_it(monkeypatch) -> None:
 
 def test_nothing_of_torch_on_the_cpu_path() -> None:
     code = (
-        "import sys, avsl.realtime.annotate, avsl.realtime.recorder, avsl.engines.engine;"
+        "import sys, avsl.realtime.annotate, avsl.realtime.sinks.recorder, avsl.engines.engine;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from avsl.realtime.lettering import text
+from avsl.realtime.drawing.lettering import text
 
 SHOWN = "ABCDEFGHIJKLMNPQRSTUVWXYZ0123456789.,:%+-/()?[]'\"=<>"  # O and 0 are one shape
 

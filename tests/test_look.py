@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from avsl.engines import Thresholds, describe
-from avsl.realtime.lettering import text
-from avsl.realtime.overlay import Overlay
+from avsl.realtime.drawing.lettering import text
+from avsl.realtime.drawing.overlay import Overlay
 
 T = Thresholds(glow=0.5, unseen=0.3, sounding=0.6, gate_db=-60, gate_margin_db=6)
 FORMATS = ("yuv420p", "yuvj420p", "yuv420p10le", "rgb24", "bgr24")

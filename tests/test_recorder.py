@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from avsl.engines import UserError
-from avsl.realtime import recorder as module
-from avsl.realtime.frames import Frame
-from avsl.realtime.recorder import Recorder
+from avsl.realtime.sinks import recorder as module
+from avsl.realtime.sinks.recorder import Recorder
+from avsl.realtime.sources.frames import Frame
 
 RATE = 48_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from avsl.realtime.microphone import SampleClock
+from avsl.realtime.sources.microphone import SampleClock
 
 RATE = 48_000
 BLOCK = 480

@@ -111,7 +111,7 @@ def test_file_that_exists(plug_in: PlugIn, tmp_path: Path) -> None:
 
 
 def test_list_devices(plug_in: PlugIn, microphone: FakeMicrophone) -> None:
-    code = "from avsl.realtime.devices import list_devices; list_devices()"
+    code = "from avsl.realtime.sources.devices import list_devices; list_devices()"
     env = {**os.environ, **plug_in(flashes()).env, **microphone.env}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.stderr == ""

@@ -9,9 +9,9 @@ import pytest
 @pytest.mark.parametrize("size", [(640, 480), (641, 483), (322, 242), (160, 120)])
 def test_colours_stay_where_they_are(opencv: None, size: tuple[int, int]) -> None:
     from avsl.engines import Thresholds
-    from avsl.realtime.camera import _planes
-    from avsl.realtime.frames import Frame
-    from avsl.realtime.view import View
+    from avsl.realtime.drawing.view import View
+    from avsl.realtime.sources.camera import _planes
+    from avsl.realtime.sources.frames import Frame
 
     width, height = size
     bgr = np.full((height, width, 3), 90, np.uint8)

@@ -184,7 +184,7 @@ def test_the_program_itself(
 
 
 def test_av_before_cv2_is_refused_and_does_not_hang(display: Env, opencv: None) -> None:
-    code = "import av; from avsl.realtime.window import Window; Window()"
+    code = "import av; from avsl.realtime.sinks.window import Window; Window()"
     done = subprocess.run(
         [sys.executable, "-c", code], env=display, capture_output=True, text=True, timeout=20
     )

@@ -20,9 +20,9 @@ from avsl.engines.backends.gpu_pictures import GpuResizer
 from avsl.engines.engine import Listener, TensorEngine
 from avsl.engines.localization import Evidence, Map
 from avsl.engines.windows import Samples
-from avsl.realtime.frames import Frame
-from avsl.realtime.media_in import Sound
-from avsl.realtime.overlay import Canvas, Overlay, Plane, Tinted, bilinear
+from avsl.realtime.drawing.overlay import Canvas, Overlay, Plane, Tinted, bilinear
+from avsl.realtime.sources.frames import Frame
+from avsl.realtime.sources.video_file import Sound
 
 BATCH_BYTES = 64 << 20
 """No more pictures at once than fit in this."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from avsl.engines import Localization, Thresholds
 from avsl.engines.localization import Map
-from avsl.realtime import lettering
+from avsl.realtime.drawing import lettering
 
 Plane = NDArray[Any]
 Rgb = tuple[int, int, int]

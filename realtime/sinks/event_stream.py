@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from avsl.engines import EngineSpec, Localization, UserError
-from avsl.realtime.events import EventWriter
+from avsl.realtime.sinks.events import EventWriter
 
 WAITING = 256
 """Events that a reader may be behind before they are dropped for it."""

@@ -18,8 +18,8 @@ from av.video.reformatter import VideoReformatter
 from avsl.engines.errors import UserError
 from avsl.engines.localization import Localization
 from avsl.engines.windows import Samples
-from avsl.realtime.frames import Frame
-from avsl.realtime.overlay import Tinted
+from avsl.realtime.drawing.overlay import Tinted
+from avsl.realtime.sources.frames import Frame
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
 QUEUE_BYTES = 128 << 20

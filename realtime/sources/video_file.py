@@ -19,7 +19,7 @@ import av.error
 import numpy as np
 
 from avsl.engines import SoundTimeline, UserError
-from avsl.realtime.frames import Frame
+from avsl.realtime.sources.frames import Frame
 
 # FFmpeg's own messages speak of its insides; what a person needs is said by our errors.
 av.logging.set_level(None)

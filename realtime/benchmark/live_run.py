@@ -22,7 +22,7 @@ from avsl.engines.errors import UserError, exit_on_user_error
 
 SIZES = ((640, 480), (1280, 720))
 WARM_UP_S = 2.0
-RIG = Path(__file__).resolve().parents[1] / "tests" / "devices"
+RIG = Path(__file__).resolve().parents[2] / "tests" / "devices"
 
 
 def benchmark_live(
@@ -85,7 +85,7 @@ def _session(
     rig: Any, env: dict[str, str], size: tuple[int, int], seconds: float, engine: str | None
 ) -> dict[str, Any]:
     options = {"size": size, "duration": seconds} | ({"engine": engine} if engine else {})
-    command = [sys.executable, "-m", "avsl.realtime.benchmark_live", json.dumps(options)]
+    command = [sys.executable, "-m", "avsl.realtime.benchmark.live_run", json.dumps(options)]
     memory: list[tuple[float, float]] = []
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with rig.running(command, env, **pipes) as process:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from avsl.realtime.opencv import AV_CAME_FIRST, cv2  # before everything that imports av
+from avsl.realtime.sources.opencv import AV_CAME_FIRST, cv2  # before everything that imports av
 
 # isort: split
 from avsl.engines.errors import UserError

@@ -7,11 +7,11 @@ import struct
 import sys
 from collections.abc import Iterator
 
-from avsl.realtime.opencv import cv2  # before everything that imports av
+from avsl.realtime.sources.opencv import cv2  # before everything that imports av
 
 # isort: split
 from avsl.engines.errors import UserError
-from avsl.realtime.microphone import portaudio
+from avsl.realtime.sources.microphone import portaudio
 
 VIDIOC_QUERYCAP = 0x80685600
 CAN_CAPTURE = 1

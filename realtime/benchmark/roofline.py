@@ -1,5 +1,5 @@
-"""How near each group of layers is to what the GPU can do: `python -m avsl.realtime.benchmark` on a
-machine with one.
+"""How near each group of layers is to what the GPU can do: `python -m avsl.realtime.benchmark` on
+a machine with one.
 
 Every operation that the torch backend runs is timed and its arithmetic and memory traffic counted:
 it can't take less than its FLOPs at the rate of a large matrix product, nor less than its bytes at

@@ -15,7 +15,7 @@ import av
 import av.error
 
 from avsl.engines import UserError
-from avsl.realtime.media_in import Faults, Video, open_file
+from avsl.realtime.sources.video_file import Faults, Video, open_file
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """What OUT can be, by its suffix."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from avsl.realtime.opencv import cv2  # before everything that imports av
+from avsl.realtime.sources.opencv import cv2  # before everything that imports av
 
 # isort: split
 import av
@@ -14,8 +14,8 @@ import numpy as np
 
 from avsl.engines import Localization, Thresholds
 from avsl.engines.localization import FLOOR_DB
-from avsl.realtime.frames import Frame
-from avsl.realtime.overlay import Overlay
+from avsl.realtime.drawing.overlay import Overlay
+from avsl.realtime.sources.frames import Frame
 
 KEYS = (
     ("q", "quit"),

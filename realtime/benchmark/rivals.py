@@ -70,8 +70,8 @@ class PlainLoop:
     def __call__(self, source: Path, target: Path) -> None:
         import torch
 
-        from avsl.realtime.media_in import Sound, open_video
-        from avsl.realtime.media_out import VideoWriter
+        from avsl.realtime.sinks.video_file import VideoWriter
+        from avsl.realtime.sources.video_file import Sound, open_video
 
         window = self.bundle.window
         video, sound = open_video(source), Sound(source, window.rate, 4.0)

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from avsl.realtime.opencv import cv2  # before everything that imports av
+from avsl.realtime.sources.opencv import cv2  # before everything that imports av
 
 # isort: split
 import av
 from av.video.reformatter import ColorRange, Colorspace
 
 from avsl.engines.errors import UserError
-from avsl.realtime.flow import Rate
-from avsl.realtime.frames import Frame
+from avsl.realtime.sources.flow import Rate
+from avsl.realtime.sources.frames import Frame
 
 STALL_S = 1.0
 """A camera that gives no picture for so long is said to be missing. Slower ones don't exist: the

@@ -1,0 +1,1 @@
+"""Where pictures and what is found in them go."""

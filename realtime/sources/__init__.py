@@ -1,0 +1,1 @@
+"""What gives pictures and sound on one clock."""
