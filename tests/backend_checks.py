@@ -14,9 +14,9 @@ from avsl.engines import Bundle, NetworkEngine, Resizer, load_bundle
 from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine
 from avsl.engines.bundle import DRAWN
 from avsl.engines.networks import Ensemble, Network, NetworkSpec
-from avsl.train.evaluate import hear
 from avsl.train.export import write_bundle
-from avsl.train.metrics import in_box, map_peak
+from avsl.train.scoring.evaluate import hear
+from avsl.train.scoring.metrics import in_box, map_peak
 
 BUNDLES = ("drawn", "small pair", "paper's pair", "EZ-VSL's")
 THRESHOLDS = {"glow": 0.5, "unseen": 0.3, "sounding": 0.5, "gate_db": -60, "gate_margin_db": 6}

@@ -19,8 +19,8 @@ import torch._dynamo  # noqa: F401  the first optimizer imports it: here once, n
 from safetensors.torch import load_file
 
 import avsl.train.fit as module
-from avsl.train.material import Material, PackSource, Part
-from avsl.train.pack import open_pack
+from avsl.train.data.material import Material, PackSource, Part
+from avsl.train.data.pack import open_pack
 from avsl.train.recipe import Recipe
 from avsl.train.run import prepare_run
 

@@ -13,8 +13,9 @@ import torch
 from forks import RECIPE, ended, fork, material
 from safetensors.torch import save_file
 
+from avsl.train.data.batches import Clips, Step, Steps
+from avsl.train.data.material import Material
 from avsl.train.fit import Trainer, stages
-from avsl.train.material import Clips, Material, Step, Steps
 from avsl.train.recipe import Recipe
 
 ONE = replace(

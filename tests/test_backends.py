@@ -16,8 +16,8 @@ from avsl.demos.scenes import with_sound_of
 from avsl.engines import Bundle, Localization, NetworkEngine, Resizer, load_bundle
 from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine
 from avsl.engines.bundle import DRAWN
-from avsl.train.evaluate import TEST_SEED, Still, hear, stills
-from avsl.train.metrics import in_box, map_peak
+from avsl.train.scoring.evaluate import TEST_SEED, Still, hear, stills
+from avsl.train.scoring.metrics import in_box, map_peak
 
 Open = Callable[[Bundle], NetworkEngine]
 
@@ -126,9 +126,9 @@ def torch_network(
     torch = pytest.importorskip("torch", reason="training needs the extra: pip install '.[train]'")
     torch.set_num_threads(1)  # beside others on two cores, threads spin for minutes
     from avsl.engines.networks import Ensemble, Network, NetworkSpec
+    from avsl.train.data.views import pictures_to_input
     from avsl.train.export import write_bundle
     from avsl.train.papers_pair import THRESHOLDS
-    from avsl.train.views import pictures_to_input
 
     torch.manual_seed(0)
     networks = [Network(NetworkSpec(sound=sound, width=8)) for sound in ("log-mel", "wave")]

@@ -15,9 +15,9 @@ torch = pytest.importorskip("torch", reason="training needs the extra: pip insta
 torch.set_num_threads(1)
 
 from avsl.engines import UserError  # noqa: E402
-from avsl.train import bench  # noqa: E402
-from avsl.train.bench_report import report  # noqa: E402
-from avsl.train.bench_scores import DARK, difference, universal_threshold  # noqa: E402
+from avsl.train.bench import jobs as bench  # noqa: E402
+from avsl.train.bench.report import report  # noqa: E402
+from avsl.train.bench.scores import DARK, difference, universal_threshold  # noqa: E402
 from avsl.train.recipe import recipe_of  # noqa: E402
 
 

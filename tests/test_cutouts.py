@@ -9,7 +9,7 @@ import pytest
 from avsl.demos import recordings
 from avsl.demos.cutouts import load_cutouts
 from avsl.demos.scenes import RATE, make_scene
-from avsl.train.dataset import write_jpeg, write_wav
+from avsl.train.data.dataset import write_jpeg, write_wav
 
 
 def write_png(path: Path, rgba: np.ndarray) -> None:

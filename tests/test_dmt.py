@@ -19,7 +19,17 @@ from torch import Tensor, nn  # noqa: E402
 from avsl.engines import UserError  # noqa: E402
 from avsl.engines.networks import Network  # noqa: E402
 from avsl.engines.networks.parts import unit  # noqa: E402
-from avsl.train.dmt import (  # noqa: E402
+from avsl.train.data.batches import Clips, Step, Steps, loader  # noqa: E402
+from avsl.train.data.material import (  # noqa: E402
+    Material,
+    Part,
+    open_material,
+    spec_of,
+)
+from avsl.train.data.pack import pack_scenes  # noqa: E402
+from avsl.train.data.views import WEAK  # noqa: E402
+from avsl.train.dry_run import made_up  # noqa: E402
+from avsl.train.methods.dmt import (  # noqa: E402
     Students,
     distill_loss,
     follow,
@@ -28,22 +38,9 @@ from avsl.train.dmt import (  # noqa: E402
     unbiased_loss,
     warm_up_loss,
 )
-from avsl.train.dry_run import made_up  # noqa: E402
-from avsl.train.material import (  # noqa: E402
-    Clips,
-    Material,
-    Part,
-    Step,
-    Steps,
-    loader,
-    open_material,
-    spec_of,
-)
-from avsl.train.objectives import contrastive_loss, pixel_loss, similarities  # noqa: E402
-from avsl.train.pack import pack_scenes  # noqa: E402
+from avsl.train.methods.objectives import contrastive_loss, pixel_loss, similarities  # noqa: E402
 from avsl.train.processes import gather  # noqa: E402
 from avsl.train.recipe import Recipe  # noqa: E402
-from avsl.train.views import WEAK  # noqa: E402
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(

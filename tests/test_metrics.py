@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from avsl.train.metrics import (
+from avsl.train.scoring.metrics import (
     auc,
     binarise,
     box_mask,

@@ -7,7 +7,7 @@ import pytest
 
 from avsl.demos.movers import SECONDS, make_moving_scene
 from avsl.demos.scenes import RATE
-from avsl.train.movers import COLUMNS, CONDITIONS, SHAKY, evaluate_movers, movers_lines
+from avsl.train.scoring.movers import COLUMNS, CONDITIONS, SHAKY, evaluate_movers, movers_lines
 
 
 def test_a_scene_is_a_function_of_time() -> None:

@@ -20,10 +20,10 @@ import pytest
 
 from avsl.demos.scenes import BENCH, make_scene
 from avsl.engines import Resizer, UserError
-from avsl.train.clips import pack_clips
-from avsl.train.dataset import write_jpeg, write_scenes, write_wav
-from avsl.train.pack import Pack, open_pack, pack_scenes, to_int16
-from avsl.train.workers import in_parallel
+from avsl.train.data.clips import pack_clips
+from avsl.train.data.dataset import write_jpeg, write_scenes, write_wav
+from avsl.train.data.pack import Pack, open_pack, pack_scenes, to_int16
+from avsl.train.data.workers import in_parallel
 
 SIZE = (48, 64)
 
@@ -367,7 +367,7 @@ def test_workers_free_nothing_of_their_parents() -> None:
 import gc
 import av
 from avsl.engines import Resizer
-from avsl.train.workers import in_parallel
+from avsl.train.data.workers import in_parallel
 resize = Resizer((64, 64))
 resize(av.VideoFrame(1280, 720, "yuv420p"))
 circle = [resize]

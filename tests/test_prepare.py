@@ -19,13 +19,13 @@ from avsl.demos.cutouts import load_cutouts, picture
 from avsl.demos.photos import extent
 from avsl.demos.scenes import RATE, boxes, make_scene
 from avsl.engines import UserError
-from avsl.train.dataset import write_jpeg, write_wav
-from avsl.train.kinds import crossed_loss, directions
-from avsl.train.objectives import pixel_loss
-from avsl.train.pool import Pool, kind_names, render_still
-from avsl.train.prepare import MADE, SHARES, _split, head_mask, prepare, thing_mask
+from avsl.train.data.dataset import write_jpeg, write_wav
+from avsl.train.data.pool import Pool, kind_names, render_still
+from avsl.train.data.prepare import MADE, SHARES, _split, head_mask, prepare, thing_mask
+from avsl.train.data.views import Geometry
+from avsl.train.methods.kinds import crossed_loss, directions
+from avsl.train.methods.objectives import pixel_loss
 from avsl.train.recipe import Recipe, casts_of
-from avsl.train.views import Geometry
 
 torch.set_num_threads(1)
 

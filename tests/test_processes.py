@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra: pip insta
 from safetensors.torch import load_file  # noqa: E402
 
 from avsl.engines import UserError, open_engine  # noqa: E402
-from avsl.train.pack import pack_scenes  # noqa: E402
+from avsl.train.data.pack import pack_scenes  # noqa: E402
 from avsl.train.processes import check_shares  # noqa: E402
 from avsl.train.recipe import Recipe  # noqa: E402
 from avsl.train.run import load_checkpoint, read_metrics  # noqa: E402

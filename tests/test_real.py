@@ -15,9 +15,9 @@ pytest.importorskip("cv2", reason="finding things in photographs needs OpenCV an
 from avsl.demos.cutouts import load_cutouts
 from avsl.demos.scenes import with_sound_of
 from avsl.engines import DEFAULT, Resizer, open_engine
-from avsl.train.evaluate import hear, stills
-from avsl.train.metrics import in_box, map_peak
-from avsl.train.prepare import prepare
+from avsl.train.data.prepare import prepare
+from avsl.train.scoring.evaluate import hear, stills
+from avsl.train.scoring.metrics import in_box, map_peak
 
 MATERIAL = Path(__file__).parents[2] / "shared" / "data" / "real"
 pytestmark = pytest.mark.skipif(not MATERIAL.is_dir(), reason="the photographs aren't here")

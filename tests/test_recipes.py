@@ -18,10 +18,10 @@ from accelerate.state import AcceleratorState  # noqa: E402
 import avsl.train  # noqa: E402
 import avsl.train.fit as module  # noqa: E402
 from avsl.engines import UserError  # noqa: E402
-from avsl.train.clips import pack_clips  # noqa: E402
-from avsl.train.dataset import write_scenes  # noqa: E402
+from avsl.train.data.clips import pack_clips  # noqa: E402
+from avsl.train.data.dataset import write_scenes  # noqa: E402
+from avsl.train.data.material import SLACK_S, open_material  # noqa: E402
 from avsl.train.fit import Trainer, fit  # noqa: E402
-from avsl.train.material import SLACK_S, open_material  # noqa: E402
 from avsl.train.recipe import Recipe, load_recipe  # noqa: E402
 from avsl.train.run import prepare_run, read_metrics  # noqa: E402
 

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the extra: pip install '.[train]'")
 
-from avsl.train.pack import pack_scenes
+from avsl.train.data.pack import pack_scenes
 from avsl.train.run import read_metrics
 
 TESTS = Path(__file__).parent
@@ -50,8 +50,11 @@ def test_kills_change_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_packing_leaves_no_process(tmp_path: Path) -> None:
     folder = tmp_path / "pack"
-    code = "import sys, pathlib, avsl.train.pack as p; p.pack_scenes(pathlib.Path(sys.argv[1]), 1, "
-    command = [sys.executable, "-c", code + "9000, (96, 96))", folder]
+    code = (
+        "import sys, pathlib, avsl.train.data.pack as p; "
+        "p.pack_scenes(pathlib.Path(sys.argv[1]), 1, 9000, (96, 96))"
+    )
+    command = [sys.executable, "-c", code, folder]
     process = subprocess.Popen(command, start_new_session=True)
     rows = tmp_path / "pack.part" / "pictures.npy"
     until = time.monotonic() + 60
@@ -67,12 +70,12 @@ def test_a_killed_packing_leaves_no_process(tmp_path: Path) -> None:
 
 def test_a_killed_bench_leaves_no_process(tmp_path: Path) -> None:
     """Its job waits for ever, for a result that is there and never ends."""
-    from avsl.train.bench import Job
+    from avsl.train.bench.jobs import Job
 
     result = tmp_path / "runs" / Job("DMT", 64, 1, -1).name / "result.json"
     result.parent.mkdir(parents=True)
     os.mkfifo(result)
-    code = "import sys, pathlib, avsl.train.bench as b; b.run_jobs([b.Job('DMT', 64, 1, -1)], "
+    code = "import sys, pathlib, avsl.train.bench.jobs as b; b.run_jobs([b.Job('DMT', 64, 1, -1)], "
     command = [sys.executable, "-c", code + "pathlib.Path(sys.argv[1]), 1, print)", tmp_path]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 60

@@ -32,16 +32,16 @@ from avsl.engines.networks import Ensemble, Network, NetworkSpec, combined  # no
 from avsl.engines.networks.parts import fold_batch_norm  # noqa: E402
 from avsl.engines.networks.small import LogMel  # noqa: E402
 from avsl.train.cli import main  # noqa: E402
+from avsl.train.data.material import open_material  # noqa: E402
+from avsl.train.data.pool import half_size  # noqa: E402
+from avsl.train.data.views import cells_of, pictures_to_input  # noqa: E402
 from avsl.train.export import calibrate, write_bundle  # noqa: E402
 from avsl.train.finish import set_calibration  # noqa: E402
 from avsl.train.fit import Trainer, stage_networks  # noqa: E402
-from avsl.train.material import open_material  # noqa: E402
-from avsl.train.metrics import in_box, map_peak  # noqa: E402
-from avsl.train.objectives import pixel_loss  # noqa: E402
-from avsl.train.pool import half_size  # noqa: E402
+from avsl.train.methods.objectives import pixel_loss  # noqa: E402
 from avsl.train.recipe import Recipe, load_recipe, to_toml  # noqa: E402
 from avsl.train.run import prepare_run, read_metrics  # noqa: E402
-from avsl.train.views import cells_of, pictures_to_input  # noqa: E402
+from avsl.train.scoring.metrics import in_box, map_peak  # noqa: E402
 
 ENCODERS = ("log-mel", "wave")
 THRESHOLDS = {"glow": 0.5, "unseen": 0.3, "sounding": 0.5, "gate_db": -60, "gate_margin_db": 6}

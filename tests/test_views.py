@@ -15,8 +15,8 @@ torch.set_num_threads(1)
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from avsl.train.material import Clips  # noqa: E402
-from avsl.train.views import (  # noqa: E402
+from avsl.train.data.batches import Clips  # noqa: E402
+from avsl.train.data.views import (  # noqa: E402
     CROP,
     HIDDEN_S,
     SOUND_DRAWS,

@@ -55,9 +55,9 @@ def fastest(folder: Path, progress: Progress) -> list[str]:
 def _engine_of_run(
     source: Path, out: Path | None, stage: str | None, combine: str | None, progress: Progress
 ) -> Path:
+    from avsl.train.data.material import open_material
     from avsl.train.finish import finish
     from avsl.train.fit import ensemble_of, stage_networks, stages
-    from avsl.train.material import open_material
     from avsl.train.recipe import CHOICES, casts_of, load_recipe
 
     if not (source / "recipe.toml").exists():

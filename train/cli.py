@@ -70,7 +70,7 @@ def scenes(
 
     Example: avsl-train scenes practice --count 500
     """
-    from avsl.train.dataset import write_scenes
+    from avsl.train.data.dataset import write_scenes
 
     with _bars() as progress:
         write_scenes(
@@ -99,7 +99,7 @@ def prepare(
 
       avsl-train fit engines/default/first.toml --run runs/first
     """
-    from avsl.train.prepare import prepare as prepare_folder
+    from avsl.train.data.prepare import prepare as prepare_folder
 
     with _bars() as progress:
         counts, left_out = prepare_folder(
@@ -151,12 +151,12 @@ def fit(
 
 def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) -> None:
     """Of several processes the first makes what is on disk, and speaks."""
-    from avsl.train.card import kinds_lines, score_lines, table_lines
+    from avsl.train.data.material import open_material
     from avsl.train.finish import finish
     from avsl.train.fit import fit as fit_networks
-    from avsl.train.material import open_material
     from avsl.train.processes import check_shares, processes
     from avsl.train.run import prepare_run
+    from avsl.train.scoring.card import kinds_lines, score_lines, table_lines
 
     if chosen.imagenet:  # before clips are packed for an hour
         from avsl.engines.networks.backbones import imagenet_weights
@@ -225,9 +225,9 @@ def evaluate(
 
     Example: avsl-train evaluate --cutouts prepared --failures wrong.png
     """
-    from avsl.train.card import kinds_lines, score_lines, table_lines
-    from avsl.train.evaluate import evaluate_clips, evaluate_scenes
-    from avsl.train.movers import evaluate_movers, movers_lines
+    from avsl.train.scoring.card import kinds_lines, score_lines, table_lines
+    from avsl.train.scoring.evaluate import evaluate_clips, evaluate_scenes
+    from avsl.train.scoring.movers import evaluate_movers, movers_lines
 
     if movers and backend != "auto":
         raise UserError("evaluate: --movers and --backend don't go together; leave out one")
@@ -261,7 +261,7 @@ def evaluate(
                 progress=told,
             )
             if failures:
-                from avsl.train.plots import draw_failures
+                from avsl.train.scoring.plots import draw_failures
 
                 draw_failures(failures, wrong)
     if movers:
@@ -321,8 +321,8 @@ def bench(
 
       avsl-train bench quick --row DMT --row "no filter" --seeds 3
     """
-    from avsl.train import bench as b
-    from avsl.train.bench_report import report
+    from avsl.train.bench import jobs as b
+    from avsl.train.bench.report import report
 
     if list_rows:
         print("\n".join(b.ROWS))

@@ -10,12 +10,13 @@ import torch
 
 from avsl.demos.scenes import RATE
 from avsl.engines.networks import Network
-from avsl.train.dmt import Students, unbiased_loss, warm_up_loss
+from avsl.train.data.batches import Clips, Step
+from avsl.train.data.material import SLACK_S, spec_of
+from avsl.train.data.views import STRONG, WEAK
 from avsl.train.fit import stages
-from avsl.train.material import SLACK_S, Clips, Step, spec_of
+from avsl.train.methods.dmt import Students, unbiased_loss, warm_up_loss
 from avsl.train.processes import gather
 from avsl.train.recipe import Recipe
-from avsl.train.views import STRONG, WEAK
 
 
 def describe_run(recipe: Recipe) -> list[str]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from avsl.engines.bundle import GRAPHS, SCHEMA, sha256
 from avsl.engines.networks import Ensemble
 from avsl.engines.networks.parts import fold_batch_norm, unit
-from avsl.train.views import pictures_to_input
+from avsl.train.data.views import pictures_to_input
 
 WINDOW = {"rate": 16_000, "hop": 800, "guard": 640}
 """Sound is encoded twenty times a second. The guard of 40 ms is what a microphone with

@@ -17,19 +17,19 @@ from avsl.demos.scenes import Cast
 from avsl.engines import Resizer, open_engine
 from avsl.engines.bundle import DRAWN
 from avsl.engines.networks import Ensemble, combined
-from avsl.train.card import model_card
-from avsl.train.evaluate import (
+from avsl.train.data.material import Material
+from avsl.train.data.prepare import ATTRIBUTION
+from avsl.train.data.views import cells_of, pictures_to_input
+from avsl.train.export import add_scores, calibrate, write_bundle
+from avsl.train.recipe import DRAWN_CASTS, Casts, Recipe
+from avsl.train.scoring.card import model_card
+from avsl.train.scoring.evaluate import (
     CALIBRATION_SEED,
     evaluate_pack,
     evaluate_scenes,
     stills,
 )
-from avsl.train.export import add_scores, calibrate, write_bundle
-from avsl.train.material import Material
-from avsl.train.prepare import ATTRIBUTION
-from avsl.train.recipe import DRAWN_CASTS, Casts, Recipe
-from avsl.train.validate import logits_on
-from avsl.train.views import cells_of, pictures_to_input
+from avsl.train.scoring.validate import logits_on
 
 GATE = {"gate_db": -60.0, "gate_margin_db": 6.0}
 Progress = Callable[[str, int, int], None]

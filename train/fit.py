@@ -21,11 +21,11 @@ from torch import Tensor
 
 from avsl.engines import UserError
 from avsl.engines.networks import Ensemble, Network
-from avsl.train.dmt import Students, distill_loss, follow, unbiased_loss, warm_up_loss
-from avsl.train.kinds import KindBatch, KindSteps, kinds_loss
-from avsl.train.material import Material, Step, Steps, loader, spec_of
-from avsl.train.plots import draw_curves, draw_examples
-from avsl.train.pool import Pool, kind_names
+from avsl.train.data.batches import Step, Steps, loader
+from avsl.train.data.material import Material, spec_of
+from avsl.train.data.pool import Pool, kind_names
+from avsl.train.methods.dmt import Students, distill_loss, follow, unbiased_loss, warm_up_loss
+from avsl.train.methods.kinds import KindBatch, KindSteps, kinds_loss
 from avsl.train.processes import gather, share_statistics
 from avsl.train.recipe import Recipe, load_recipe
 from avsl.train.run import (
@@ -35,7 +35,8 @@ from avsl.train.run import (
     load_checkpoint,
     save_checkpoint,
 )
-from avsl.train.validate import validate
+from avsl.train.scoring.plots import draw_curves, draw_examples
+from avsl.train.scoring.validate import validate
 
 LOG_EVERY = 25
 

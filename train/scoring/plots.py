@@ -18,11 +18,11 @@ from torch import Tensor
 
 from avsl.engines import Localization
 from avsl.engines.networks import Network
-from avsl.train.dmt import pseudo_labels, teach
-from avsl.train.evaluate import Still
-from avsl.train.material import Clips
+from avsl.train.data.batches import Clips
+from avsl.train.methods.dmt import pseudo_labels, teach
 from avsl.train.recipe import Recipe
 from avsl.train.run import read_metrics
+from avsl.train.scoring.evaluate import Still
 
 DPI = 100
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")

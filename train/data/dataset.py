@@ -15,7 +15,7 @@ import numpy as np
 
 from avsl.demos.scenes import DRAWN, RATE, Cast, Kind, boxes, make_scene
 from avsl.engines import Picture, Samples
-from avsl.train.folders import new_folder
+from avsl.train.data.folders import new_folder
 
 SECONDS = 3.0
 """As long as the field's clips; the picture is of the moment at which the sound ends."""

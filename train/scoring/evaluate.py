@@ -25,8 +25,9 @@ from avsl.engines import (
     SoundTimeline,
     UserError,
 )
-from avsl.train.clips import pack_clips
-from avsl.train.metrics import (
+from avsl.train.data.clips import pack_clips
+from avsl.train.data.pack import At, Pack
+from avsl.train.scoring.metrics import (
     RULES,
     Array,
     auc,
@@ -39,7 +40,6 @@ from avsl.train.metrics import (
     truth_masks,
     upsample,
 )
-from avsl.train.pack import At, Pack
 
 TEST_SEED = 2_000_000
 CALIBRATION_SEED = 1_000_000

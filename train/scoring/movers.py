@@ -16,9 +16,9 @@ from avsl.demos.scenes import RATE, Cast
 from avsl.engines import Localizer, Resizer, SoundTimeline, choose_engine
 from avsl.engines.localization import Map
 from avsl.engines.motion.engine import LAGS, MEMORY, MotionMaps
-from avsl.train.evaluate import Tally
-from avsl.train.metrics import in_box, map_peak
-from avsl.train.workers import in_parallel
+from avsl.train.data.workers import in_parallel
+from avsl.train.scoring.evaluate import Tally
+from avsl.train.scoring.metrics import in_box, map_peak
 
 SEED = 2_000_000
 SIZE = (180, 320)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from avsl.demos.scenes import Cast
-from avsl.train.evaluate import SCORES
 from avsl.train.recipe import Recipe, to_toml
+from avsl.train.scoring.evaluate import SCORES
 
 
 def score_lines(scores: dict[str, Any], old: dict[str, Any] | None = None) -> list[str]:

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from avsl.engines.networks import Network, combined
-from avsl.train.material import Material
-from avsl.train.metrics import truth_masks, upsample
-from avsl.train.pack import Pack
-from avsl.train.views import pictures_to_input
+from avsl.train.data.material import Material
+from avsl.train.data.pack import Pack
+from avsl.train.data.views import pictures_to_input
+from avsl.train.scoring.metrics import truth_masks, upsample
 
 THRESHOLDS = np.arange(0.05, 1, 0.05)
 SIDE = 112

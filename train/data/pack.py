@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from avsl.demos.scenes import DRAWN, RATE, Box, Cast, boxes, make_scene, with_sound_of
 from avsl.engines import Samples, UserError
-from avsl.train.folders import new_folder
-from avsl.train.pool import half_size
-from avsl.train.workers import in_parallel
+from avsl.train.data.folders import new_folder
+from avsl.train.data.pool import half_size
+from avsl.train.data.workers import in_parallel
 
 SCHEMA = 1
 At = Literal["end", "middle"]

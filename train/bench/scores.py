@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from avsl.engines.networks import Combine, Network, combined
+from avsl.train.data.pack import Pack
+from avsl.train.data.views import cells_of
 from avsl.train.export import calibrate
-from avsl.train.metrics import (
+from avsl.train.scoring.metrics import (
     RULES,
     Array,
     auc,
@@ -23,9 +25,7 @@ from avsl.train.metrics import (
     truth_masks,
     upsample,
 )
-from avsl.train.pack import Pack
-from avsl.train.validate import SIDE, logits_on
-from avsl.train.views import cells_of
+from avsl.train.scoring.validate import SIDE, logits_on
 
 THRESHOLDS = np.arange(0.02, 1, 0.02)
 DARK = 0.0075

@@ -21,8 +21,8 @@ from avsl.demos.cutouts import PICTURES
 from avsl.demos.recordings import SOUNDS
 from avsl.demos.scenes import RATE, Box
 from avsl.engines import Picture, Resizer, UserError
-from avsl.train.pack import At, Clip, Pack, write_pack
-from avsl.train.workers import in_parallel
+from avsl.train.data.pack import At, Clip, Pack, write_pack
+from avsl.train.data.workers import in_parallel
 
 # What a hostile or mistaken folder may cost at most.
 LARGEST_JSON = 512 << 20

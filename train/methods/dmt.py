@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from avsl.engines.networks import Network
-from avsl.train.material import Clips, Step
-from avsl.train.objectives import contrastive_loss, pixel_loss, similarities
+from avsl.train.data.batches import Clips, Step
+from avsl.train.methods.objectives import contrastive_loss, pixel_loss, similarities
 from avsl.train.recipe import Recipe
 
 Gather = Callable[[Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""How fast DMT trains: `python -m avsl.train.benchmark`.
+"""How fast DMT trains: `python -m avsl.train.bench.speed`.
 
 The step as it is against a plain loop over the same four networks: eager, single precision, each
 network called for itself on the labelled and on the unlabelled clips, teachers averaged tensor by
@@ -25,11 +25,12 @@ from avsl.demos.scenes import BENCH
 from avsl.engines.backends.machine import cpu
 from avsl.engines.errors import exit_on_user_error
 from avsl.engines.networks import Network
-from avsl.train.dmt import pseudo_labels
+from avsl.train.data.batches import Clips, Step, Steps, loader
+from avsl.train.data.material import Material, PackSource, Part, spec_of
+from avsl.train.data.pack import pack_scenes
 from avsl.train.fit import Stage, Trainer
-from avsl.train.material import Clips, Material, PackSource, Part, Step, Steps, loader, spec_of
-from avsl.train.objectives import contrastive_loss, pixel_loss, similarities
-from avsl.train.pack import pack_scenes
+from avsl.train.methods.dmt import pseudo_labels
+from avsl.train.methods.objectives import contrastive_loss, pixel_loss, similarities
 from avsl.train.recipe import Recipe
 
 SCENES = 300

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 
 from avsl.demos.scenes import BENCH
-from avsl.train.bench_scores import Tests, measure, shuffled_row, static_rows
+from avsl.train.bench.scores import Tests, measure, shuffled_row, static_rows
+from avsl.train.data.material import open_material
+from avsl.train.data.pack import open_pack, pack_scenes
+from avsl.train.data.workers import end_with_parent
 from avsl.train.finish import Progress
 from avsl.train.fit import fit, stage_networks, stages
-from avsl.train.material import open_material
-from avsl.train.pack import open_pack, pack_scenes
 from avsl.train.recipe import Recipe
 from avsl.train.run import prepare_run, read_metrics, write_text
-from avsl.train.workers import end_with_parent
 
 SIZE = (112, 112)
 TRAIN_SEED, HELD_OUT_SEED, TEST_SEED = 101, 2_000_000, 3_000_000

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from avsl.train.bench_scores import difference
-from avsl.train.plots import draw_bars, draw_figure5, draw_ratio
+from avsl.train.bench.scores import difference
 from avsl.train.run import write_text
+from avsl.train.scoring.plots import draw_bars, draw_figure5, draw_ratio
 
 OURS = "DMT"
 EXTRAS = ("stage 1", "A", "B", "product", "distilled")

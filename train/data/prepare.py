@@ -30,9 +30,9 @@ from avsl.demos.machines import MAKES, machine
 from avsl.demos.recordings import SOUNDS, sound
 from avsl.demos.scenes import RATE
 from avsl.engines import UserError
-from avsl.train.dataset import write_wav
-from avsl.train.folders import new_folder
-from avsl.train.workers import in_parallel
+from avsl.train.data.dataset import write_wav
+from avsl.train.data.folders import new_folder
+from avsl.train.data.workers import in_parallel
 
 ATTRIBUTION = "ATTRIBUTION.md"
 SHARES = {"train": 0.7, "validation": 0.12, "test": 0.18}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from avsl.demos.scenes import DRAWN, RATE, Cast, boxes, make_scene
 from avsl.demos.voices import noise
-from avsl.train.workers import in_parallel
+from avsl.train.data.workers import in_parallel
 
 MAX_THINGS = 4
 CLIP = 2 * RATE

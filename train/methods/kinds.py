@@ -22,11 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from avsl.train.material import Part
-from avsl.train.objectives import pixel_loss
-from avsl.train.pool import Pool
-from avsl.train.recipe import Recipe
-from avsl.train.views import (
+from avsl.train.data.material import Part
+from avsl.train.data.pool import Pool
+from avsl.train.data.views import (
     SOUND_DRAWS,
     STRONG,
     WEAK,
@@ -35,6 +33,8 @@ from avsl.train.views import (
     strong_pictures,
     strong_samples,
 )
+from avsl.train.methods.objectives import pixel_loss
+from avsl.train.recipe import Recipe
 
 SHARPNESS = 12.0
 """Of the softmax over the cosines."""

@@ -1,0 +1,1 @@
+"""Methods, their controls and ablations, compared under the same rules."""

@@ -1,0 +1,1 @@
+"""How networks learn where a sound comes from."""

@@ -1,0 +1,1 @@
+"""How good a network or an engine is, and pictures of it."""
