@@ -1,1 +1,1 @@
-"""Scenes: drawn things that sound, and runnable examples."""
+"""Scenes to practise on, and examples to begin with."""

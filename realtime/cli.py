@@ -319,8 +319,14 @@ def _demo(engine: Engine) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from avsl.demos.clips import DEMO_RATE, DEMO_SECONDS, demo_scene, moving_demo_scene, write_clip
-    from avsl.demos.movers import SECONDS
+    from avsl.demos.scenes.clips import (
+        DEMO_RATE,
+        DEMO_SECONDS,
+        demo_scene,
+        moving_demo_scene,
+        write_clip,
+    )
+    from avsl.demos.scenes.movers import SECONDS
 
     # Motion alone knows nothing of the drawn families: it is shown things that move as they sound.
     moving = engine.spec.name == "motion"

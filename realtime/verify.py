@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from avsl.demos.scenes import Scene, make_scene
-from avsl.demos.voices import noise
+from avsl.demos.scenes.voices import noise
 from avsl.engines import Engine, Localization, Localizer, Resizer, SoundTimeline, UserError
 from avsl.realtime.drawing.lettering import text
 from avsl.realtime.drawing.overlay import Canvas, Overlay

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from helpers import faults
 
-from avsl.demos.clips import DEMO_RATE, demo_scene, write_clip
 from avsl.demos.scenes import boxes
+from avsl.demos.scenes.clips import DEMO_RATE, demo_scene, write_clip
 
 DRAWN = "--engine", "drawn"
 

@@ -6,9 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from avsl.demos import recordings
-from avsl.demos.cutouts import load_cutouts
-from avsl.demos.scenes import RATE, make_scene
+from avsl.demos.scenes import RATE, make_scene, recordings
+from avsl.demos.scenes.cutouts import load_cutouts
 from avsl.train.data.dataset import write_jpeg, write_wav
 
 

@@ -28,7 +28,7 @@ from gpu_ways import (  # noqa: E402
 )
 from helpers import ToneEngine, frame_times, make_video, switching, tone  # noqa: E402
 
-from avsl.demos.clips import demo_scene, write_clip  # noqa: E402
+from avsl.demos.scenes.clips import demo_scene, write_clip  # noqa: E402
 from avsl.engines import SoundTimeline, UserError, open_engine  # noqa: E402
 from avsl.engines.bundle import DRAWN  # noqa: E402
 from avsl.realtime import annotate as files  # noqa: E402

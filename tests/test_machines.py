@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from avsl.demos.machines import MAKES, machine
 from avsl.demos.scenes import RATE
+from avsl.demos.scenes.machines import MAKES, machine
 
 
 @pytest.mark.parametrize("kind", MAKES)

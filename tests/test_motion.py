@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from helpers import ToneEngine
 
-from avsl.demos.clips import write_clip
-from avsl.demos.movers import SECONDS, MovingScene, make_moving_scene
 from avsl.demos.scenes import RATE, make_scene
+from avsl.demos.scenes.clips import write_clip
+from avsl.demos.scenes.movers import SECONDS, MovingScene, make_moving_scene
 from avsl.engines import DEFAULT, Localization, Localizer, SoundTimeline, UserError, choose_engine
 from avsl.engines.both import BothEngine, combined
 from avsl.engines.motion.engine import BINS_PER_S, MotionEngine, MotionMaps

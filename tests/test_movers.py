@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from avsl.demos.movers import SECONDS, make_moving_scene
 from avsl.demos.scenes import RATE
+from avsl.demos.scenes.movers import SECONDS, make_moving_scene
 from avsl.train.scoring.movers import COLUMNS, CONDITIONS, SHAKY, evaluate_movers, movers_lines
 
 

@@ -15,9 +15,9 @@ pytest.importorskip("cv2", reason="finding things in photographs needs OpenCV an
 
 import torch
 
-from avsl.demos.cutouts import load_cutouts, picture
-from avsl.demos.photos import extent
 from avsl.demos.scenes import RATE, boxes, make_scene
+from avsl.demos.scenes.cutouts import load_cutouts, picture
+from avsl.demos.scenes.photos import extent
 from avsl.engines import UserError
 from avsl.train.data.dataset import write_jpeg, write_wav
 from avsl.train.data.pool import Pool, kind_names, render_still

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("torch", reason="composing scenes needs the extra: pip install '.[train]'")
 pytest.importorskip("cv2", reason="finding things in photographs needs OpenCV and its libGL")
 
-from avsl.demos.cutouts import load_cutouts
 from avsl.demos.scenes import with_sound_of
+from avsl.demos.scenes.cutouts import load_cutouts
 from avsl.engines import DEFAULT, Resizer, open_engine
 from avsl.train.data.prepare import prepare
 from avsl.train.scoring.evaluate import hear, stills

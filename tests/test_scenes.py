@@ -5,9 +5,11 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from avsl.demos.clips import demo_scene
-from avsl.demos.looks import BENCH_FAMILIES, FAMILIES
-from avsl.demos.scenes import BENCH, DRAWN, KINDS, SIZES, Scene, boxes, make_scene
+from avsl.demos.scenes import BENCH, DRAWN, Scene, boxes, make_scene
+from avsl.demos.scenes.cast import SIZES
+from avsl.demos.scenes.clips import demo_scene
+from avsl.demos.scenes.looks import BENCH_FAMILIES, FAMILIES
+from avsl.demos.scenes.scene import KINDS
 
 
 @pytest.mark.parametrize("index", range(4))

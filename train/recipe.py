@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from avsl.demos.cutouts import PREPARED, load_cutouts
 from avsl.demos.scenes import DRAWN, Cast
+from avsl.demos.scenes.cutouts import PREPARED, load_cutouts
 from avsl.engines import UserError
 
 CHOICES = {
@@ -56,8 +56,8 @@ class Recipe:
     picture_at: str = "end"
     """Where in a clip's sound its picture was taken."""
     cutouts: str = ""
-    """Scenes of a person's own cut-outs (see demos/cutouts.py), or what `avsl-train prepare` made;
-    empty: the drawn families."""
+    """Scenes of a person's own cut-outs (demos/scenes/cutouts.py), or what `avsl-train prepare`
+    made; empty: the drawn families."""
     voices: int = 250
     """Scenes: individual voices of each family; sounds are mixed anew for every step."""
     speeds: float = 0.0

@@ -74,7 +74,7 @@ def measured(
 ) -> dict[str, Any]:
     """All figures of the engines that are asked for, on a film of 1280x720; `pair` is the paper's,
     with random weights."""
-    from avsl.demos.clips import demo_scene, write_clip
+    from avsl.demos.scenes.clips import demo_scene, write_clip
     from avsl.engines import choose_engine
 
     able = all(importlib.util.find_spec(name) for name in ("torch", "onnx", "onnxscript"))

@@ -72,7 +72,7 @@ def report(results: list[dict[str, Any]]) -> str:
 
 def _scene() -> tuple[Any, Any]:
     """Two seconds in which something sounds all the time, so that every picture is worked on."""
-    from avsl.demos.clips import demo_scene
+    from avsl.demos.scenes.clips import demo_scene
 
     scene = demo_scene()
     start = scene.turns[0].start

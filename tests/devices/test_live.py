@@ -18,9 +18,9 @@ from live_process import PlugIn, StartLive
 from rig import Env, FakeMicrophone, http_camera, running
 from scene import clicks, coloured_things, flashes, their_tones
 
-from avsl.demos.clips import DEMO_SECONDS, demo_scene, moving_demo_scene
-from avsl.demos.movers import SECONDS, MovingScene
 from avsl.demos.scenes import Scene
+from avsl.demos.scenes.clips import DEMO_SECONDS, demo_scene, moving_demo_scene
+from avsl.demos.scenes.movers import SECONDS, MovingScene
 from avsl.engines import Engine, open_engine
 from avsl.engines.bundle import DRAWN
 from avsl.engines.motion.engine import MotionEngine

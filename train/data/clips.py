@@ -17,9 +17,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl.demos.cutouts import PICTURES
-from avsl.demos.recordings import SOUNDS
 from avsl.demos.scenes import RATE, Box
+from avsl.demos.scenes.cutouts import PICTURES
+from avsl.demos.scenes.recordings import SOUNDS
 from avsl.engines import Picture, Resizer, UserError
 from avsl.train.data.pack import At, Clip, Pack, write_pack
 from avsl.train.data.workers import in_parallel

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl.demos.scenes import DRAWN, RATE, Cast, boxes, make_scene
-from avsl.demos.voices import noise
+from avsl.demos.scenes.voices import noise
 from avsl.train.data.workers import in_parallel
 
 MAX_THINGS = 4

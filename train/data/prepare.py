@@ -8,8 +8,8 @@ FROM/sounds/KIND/*.ogg      recordings; KIND-more/ is of the same kind
 FROM/sounds/_offscreen/     sounds of what is never in view
 FROM/ATTRIBUTION.md         whose they are; goes into the model cards of what is trained on them
 
-Each of OUT/train, OUT/validation and OUT/test is a folder of cut-outs (see demos/cutouts.py). Of
-machines with few recordings, OUT/train has sounds made by arithmetic, too (see demos/machines.py).
+Each of OUT/train, OUT/validation and OUT/test is a folder of cut-outs (demos/scenes/cutouts.py). Of
+machines with few recordings, OUT/train has sounds made by arithmetic (demos/scenes/machines.py).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl.demos.cutouts import BACKGROUNDS, PICTURES, PREPARED, STRANGERS, picture
-from avsl.demos.machines import MAKES, machine
-from avsl.demos.recordings import SOUNDS, sound
 from avsl.demos.scenes import RATE
+from avsl.demos.scenes.cutouts import BACKGROUNDS, PICTURES, PREPARED, STRANGERS, picture
+from avsl.demos.scenes.machines import MAKES, machine
+from avsl.demos.scenes.recordings import SOUNDS, sound
 from avsl.engines import UserError
 from avsl.train.data.dataset import write_wav
 from avsl.train.data.folders import new_folder

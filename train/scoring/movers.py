@@ -11,8 +11,8 @@ from typing import Any
 import av
 import numpy as np
 
-from avsl.demos.movers import SECONDS, MovingScene, make_moving_scene
 from avsl.demos.scenes import RATE, Cast
+from avsl.demos.scenes.movers import SECONDS, MovingScene, make_moving_scene
 from avsl.engines import Localizer, Resizer, SoundTimeline, choose_engine
 from avsl.engines.localization import Map
 from avsl.engines.motion.engine import LAGS, MEMORY, MotionMaps

@@ -15,26 +15,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl.demos.looks import (
+from avsl.demos.scenes.cast import Box, Cast, Family, Painter, Picture, Place, painter
+from avsl.demos.scenes.looks import (
     BENCH_SHAPES,
     SHAPES,
     TEXTURES,
     background,
     individual_look,
 )
-from avsl.demos.scenes import (
+from avsl.demos.scenes.scene import Turn, boxes
+from avsl.demos.scenes.voices import (
     RATE,
-    Box,
-    Cast,
-    Family,
-    Painter,
-    Picture,
-    Place,
-    Turn,
-    boxes,
-    painter,
-)
-from avsl.demos.voices import (
     Samples,
     Voice,
     Wave,

@@ -1,4 +1,4 @@
-"""Annotate a folder of videos from Python: `python demos/annotate_folder.py FOLDER OUT_FOLDER`.
+"""Annotate a folder of videos: `python demos/examples/annotate_folder.py FOLDER OUT_FOLDER`.
 
 What `avsl-live FOLDER -o OUT_FOLDER/` does, as a start for a program of your own.
 """

@@ -21,11 +21,11 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from avsl.demos.looks import background as drawn_background
-from avsl.demos.photos import Rgba, photo_host, photo_painter, photo_place, webcam
-from avsl.demos.recordings import SOUNDS, recorded_voice, sound, without_gaps
-from avsl.demos.scenes import Cast, Family
-from avsl.demos.voices import Samples, stranger_voice
+from avsl.demos.scenes.cast import Cast, Family
+from avsl.demos.scenes.looks import background as drawn_background
+from avsl.demos.scenes.photos import Rgba, photo_host, photo_painter, photo_place, webcam
+from avsl.demos.scenes.recordings import SOUNDS, recorded_voice, sound, without_gaps
+from avsl.demos.scenes.voices import Samples, stranger_voice
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 BACKGROUNDS, STRANGERS = "backgrounds", "strangers"

@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from avsl.demos.scenes import Camera, Family, Host, Mask, Painter, Place
+from avsl.demos.scenes.cast import Camera, Family, Host, Mask, Painter, Place
 
 Rgba = NDArray[np.uint8]
 TILES = 0.35

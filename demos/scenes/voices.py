@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+RATE = 16_000
+"""Samples a second of every sound, unless another is asked for."""
 Samples = NDArray[np.float32]
 Wave = NDArray[Any]
 Voice = Callable[[Wave], Wave]

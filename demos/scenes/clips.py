@@ -10,8 +10,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from avsl.demos.movers import MovingScene, make_moving_scene
-from avsl.demos.scenes import DRAWN, Scene, Thing, Turn, make_scene
+from avsl.demos.scenes.cast import DRAWN
+from avsl.demos.scenes.movers import MovingScene, make_moving_scene
+from avsl.demos.scenes.scene import Scene, Thing, Turn, make_scene
 
 DEMO_SECONDS = 10.0
 DEMO_RATE = 25

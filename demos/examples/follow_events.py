@@ -1,7 +1,7 @@
 """Follow the events from another program: says when something begins or ends to sound.
 
-avsl-live film.mp4 -o out.mp4 --events - | python demos/follow_events.py
-avsl-live --camera 0 --events - | python demos/follow_events.py
+avsl-live film.mp4 -o out.mp4 --events - | python demos/examples/follow_events.py
+avsl-live --camera 0 --events - | python demos/examples/follow_events.py
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from avsl.demos.scenes import RATE
-from avsl.demos.voices import Samples
+from avsl.demos.scenes.voices import RATE, Samples
 
 Wave = NDArray[Any]
 Make = Callable[[np.random.Generator], Wave]

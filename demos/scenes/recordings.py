@@ -10,8 +10,7 @@ from typing import Any
 import av
 import numpy as np
 
-from avsl.demos.scenes import RATE
-from avsl.demos.voices import Samples, Voice
+from avsl.demos.scenes.voices import RATE, Samples, Voice
 
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 LONGEST_S = 30

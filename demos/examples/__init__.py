@@ -1,0 +1,1 @@
+"""Programs to begin with, as somebody else would write them."""
