@@ -1,0 +1,1 @@
+../../../realtime/avsl/__main__.py
