@@ -1,4 +1,4 @@
-"""The paper's recipes: each can be read, says what its name says, and trains."""
+"""Recipes: what they refuse; the paper's can be read, say what their names say, and train."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from avsl.train.data.clips import pack_clips  # noqa: E402
 from avsl.train.data.dataset import write_scenes  # noqa: E402
 from avsl.train.data.material import SLACK_S, open_material  # noqa: E402
 from avsl.train.fit import Trainer, fit  # noqa: E402
-from avsl.train.recipe import Recipe, load_recipe  # noqa: E402
+from avsl.train.recipe import Recipe, load_recipe, to_toml  # noqa: E402
 from avsl.train.run import prepare_run, read_metrics  # noqa: E402
 
 FOLDER = Path(avsl.train.__file__).parent / "recipes"
@@ -146,3 +146,54 @@ def test_imagenet_without_torchvision(
     with pytest.raises(UserError, match="ImageNet weights need torchvision") as caught:
         Trainer(recipe, tmp_path, material)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "said"),
+    [
+        ("step = 3", [], "did you mean steps"),
+        ("steps = 'many'", [], "steps must be int"),
+        ("steps = = 3", [], "not a TOML file"),
+        ("", ["lr=fast"], "lr must be float"),
+        ("", ["zebra=1"], "no such setting: zebra"),
+        ("accept = 'most'", [], "accept must be one of agreement, not-empty, confident, all"),
+        ("sounds = ['log-mel', 'ears']", [], "sounds must be one of log-mel, wave"),
+        ("sounds = 'wave'", [], "sounds must be a list of words"),
+        ("sounds = []", [], "must name one encoder or two"),
+        ("distill = 1", [], "distill must be bool"),
+        ("size = 8", [], "size must be at least 32"),
+        ("size = 40", [], "size must be a multiple of 16"),
+        ("size = 48\npicture = 'resnet18'", [], "size must be a multiple of 32"),
+        ("seconds = 0.1", [], "seconds must be at least 0.5"),
+        ("seconds = 0.5\nsounds = ['vggish']", [], "seconds must be at least 1.0"),
+        ("seconds = 3", [], "at most 1.0 for scenes"),
+        ("seed = -1", [], "seed must be at least 0"),
+        ("voices = 0", [], "voices must be at least 1"),
+        ("unlabelled = 0", [], "without unlabelled clips, unlabelled_batch must be 0"),
+        ("warm_up_steps = 0\nsteps = 0", [], "no stage has any steps"),
+        ("labelled_batch = 1\nunlabelled_batch = 0", [], "two clips or more"),
+        ("extends = 'nowhere.toml'", [], "nowhere.toml: can't be read"),
+        ("extends = 'recipe.toml'", [], "not in a circle"),
+        ("extends = 3", [], "extends must name a recipe"),
+    ],
+)
+def test_recipes_refuse_what_they_don_t_know(
+    tmp_path: Path, text: str, overrides: list[str], said: str
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said) as caught:
+        load_recipe(path, overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_recipes_extend_others_and_are_written_whole(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text("steps = 7\nlr = 1\nsounds = ['wave']\n")
+    (tmp_path / "child.toml").write_text("extends = 'base.toml'\nsteps = 9\nname = 'a \"b\" c'\n")
+    recipe = load_recipe(tmp_path / "child.toml", ["distill=true", "data=my clips"])
+    assert recipe == Recipe(
+        name='a "b" c', steps=9, lr=1.0, sounds=("wave",), distill=True, data="my clips"
+    )
+    whole = tmp_path / "whole.toml"
+    whole.write_text(to_toml(recipe))
+    assert load_recipe(whole) == recipe

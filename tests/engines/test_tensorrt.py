@@ -86,7 +86,7 @@ def test_the_whole_way_against_the_real_classes(version: str, pytestconfig: pyte
         capture_output=True,
         text=True,
         timeout=600,
-        cwd=HERE.parent,
+        cwd=HERE.parents[1],
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "skipped" not in done.stdout

@@ -20,12 +20,12 @@ from matplotlib.image import imread  # noqa: E402
 from avsl.demos.scenes import boxes, make_scene  # noqa: E402
 from avsl.engines import Thresholds, describe  # noqa: E402
 from avsl.engines.networks import Network  # noqa: E402
-from avsl.train import plots  # noqa: E402
 from avsl.train.data.batches import Clips  # noqa: E402
 from avsl.train.data.material import spec_of  # noqa: E402
 from avsl.train.data.views import STRONG, WEAK  # noqa: E402
 from avsl.train.methods.dmt import pseudo_labels, teach  # noqa: E402
 from avsl.train.recipe import Recipe  # noqa: E402
+from avsl.train.scoring import plots  # noqa: E402
 from avsl.train.scoring.evaluate import Still  # noqa: E402
 
 RECIPE = Recipe(size=32, width=4, embedding=8, precision="fp32")

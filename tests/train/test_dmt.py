@@ -1,12 +1,9 @@
-"""Dual Mean-Teacher: what teachers accept, what students learn from it, which clips they see."""
+"""Dual Mean-Teacher: what teachers accept, what students learn from it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra: pip install '.[train]'")
@@ -14,19 +11,14 @@ torch = pytest.importorskip("torch", reason="training needs the extra: pip insta
 # Beside others on two cores, threads that wait for each other spin for minutes.
 torch.set_num_threads(1)
 
+from learning import RECIPE  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from avsl.engines import UserError  # noqa: E402
 from avsl.engines.networks import Network  # noqa: E402
-from avsl.engines.networks.parts import unit  # noqa: E402
-from avsl.train.data.batches import Clips, Step, Steps, loader  # noqa: E402
+from avsl.train.data.batches import Clips, Step  # noqa: E402
 from avsl.train.data.material import (  # noqa: E402
-    Material,
-    Part,
-    open_material,
     spec_of,
 )
-from avsl.train.data.pack import pack_scenes  # noqa: E402
 from avsl.train.data.views import WEAK  # noqa: E402
 from avsl.train.dry_run import made_up  # noqa: E402
 from avsl.train.methods.dmt import (  # noqa: E402
@@ -38,26 +30,11 @@ from avsl.train.methods.dmt import (  # noqa: E402
     unbiased_loss,
     warm_up_loss,
 )
-from avsl.train.methods.objectives import contrastive_loss, pixel_loss, similarities  # noqa: E402
+from avsl.train.methods.objectives import pixel_loss  # noqa: E402
 from avsl.train.processes import gather  # noqa: E402
 from avsl.train.recipe import Recipe  # noqa: E402
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(
-    size=32,
-    width=4,
-    embedding=8,
-    voices=2,
-    labelled=8,
-    unlabelled=10,
-    validation=4,
-    labelled_batch=3,
-    unlabelled_batch=5,
-    pseudo_ramp=1,
-    delta=0.6,
-    tau=0.5,
-    precision="fp32",
-)
 PIXELS_ALONE = replace(RECIPE, contrastive_weight=0.0)
 LEFT, RIGHT, NOTHING = "xx..", "..xx", "...."
 
@@ -384,76 +361,6 @@ def test_in_the_warm_up_each_student_has_clips_of_its_own() -> None:
     assert (second > 0).all()
 
 
-# Losses
-
-
-def random_units(*shape: int) -> Tensor:
-    return unit(torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape))))
-
-
-def test_similarities_are_those_of_the_loop() -> None:
-    features, embeddings = random_units(3, 5, 2, 4), random_units(4, 5)
-    cosines = np.zeros((3, 4, 2, 4))
-    for b in range(3):
-        for other in range(4):
-            for y in range(2):
-                for x in range(4):
-                    cosines[b, other, y, x] = features[b, :, y, x] @ embeddings[other]
-    largest = similarities(features, embeddings, "ez-vsl", 0.07)
-    assert np.allclose(largest, cosines.max((2, 3)) / 0.07, atol=1e-4)
-    own = similarities(features, embeddings, "own", 0.07).numpy()
-    wanted = 0.1 * np.log(np.exp(cosines / 0.1).sum((2, 3))) / 0.07
-    assert np.allclose(own - own[0, 0], wanted - wanted[0, 0], atol=1e-4)
-
-
-def test_the_contrastive_loss_is_infonce_both_ways() -> None:
-    s = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
-    e = np.exp(s.double().numpy())
-    each = [-np.log(e[i, i] / e[i].sum()) - np.log(e[i, i] / e[:, i].sum()) for i in range(4)]
-    assert float(contrastive_loss(s, torch.ones(4))) == pytest.approx(np.mean(each), abs=1e-5)
-    sounds = torch.tensor([1.0, 0.0, 1.0, 1.0])
-    wanted = (each[0] + each[2] + each[3]) / 3
-    assert float(contrastive_loss(s, sounds)) == pytest.approx(wanted, abs=1e-5)
-    assert contrastive_loss(s, torch.zeros(4)) == 0
-
-
-def test_silent_clips_have_no_pair_but_are_negatives() -> None:
-    s = torch.zeros(3, 3, requires_grad=True)
-    contrastive_loss(s, torch.tensor([1.0, 0.0, 1.0])).backward()
-    pulled = s.grad < 0
-    assert torch.equal(pulled, torch.diag(torch.tensor([True, False, True])))
-    assert s.grad[0, 1] > 0, "its sound is not that of another's picture"
-    assert s.grad[1, 0] > 0, "nor its picture that of another's sound"
-    assert s.grad[1, 1] == 0
-
-
-def test_the_pixel_loss_is_cross_entropy_of_cells_and_peak() -> None:
-    logits, target = torch.randn(2, 3, 4), torch.rand(2, 3, 4).round()
-    target[1] = 0
-    p = logits.sigmoid()
-    cells = -(3 * target * p.log() + (1 - target) * (1 - p).log()).mean((1, 2))
-    whole = torch.ones_like(target)
-    assert torch.allclose(pixel_loss(logits, target, whole, 3.0, 0.0), cells, atol=1e-5)
-    inside = (logits[0].exp() * target[0].clamp_min(1e-4)).sum() / logits[0].exp().sum()
-    found = pixel_loss(logits, target, whole, 3.0, 0.5)
-    assert float(found[0]) == pytest.approx(float(cells[0] - 0.5 * inside.log()), abs=1e-4)
-    assert float(found[1]) == pytest.approx(float(cells[1]), abs=1e-5)
-
-
-def test_cells_that_were_not_seen_count_for_nothing() -> None:
-    logits = torch.randn(2, 4, 4, requires_grad=True)
-    target, seen = torch.zeros(2, 4, 4), torch.ones(2, 4, 4)
-    target[:, 1:3, 1:3] = 1
-    seen[0, :, 3] = 0
-    seen[1], target[1] = 0, 0
-    loss = pixel_loss(logits, target, seen, 2.0, 1.0)
-    loss.sum().backward()
-    assert ((logits.grad != 0) == (seen == 1)).all()
-    assert loss[1] == 0
-    other = torch.where(seen == 1, logits, 5.0)
-    assert torch.allclose(pixel_loss(other, target, seen, 2.0, 1.0), loss)
-
-
 def test_the_map_teaches_both_encoders() -> None:
     (network,) = networks()[:1]
     made = clips(3)
@@ -464,127 +371,3 @@ def test_the_map_teaches_both_encoders() -> None:
             assert p.grad.isfinite().all(), name
             assert p.dim() == 1 or p.grad.abs().max() > 0, name
     assert network.slope.grad != 0
-
-
-# Clips
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return open_material(RECIPE, tmp_path_factory.mktemp("run"))
-
-
-def same(a: Step, b: Step) -> bool:
-    pairs = list(zip([*a.labelled, a.unlabelled], [*b.labelled, b.unlabelled], strict=True))
-    return a.names == b.names and all(
-        torch.equal(getattr(x, name).nan_to_num(-1), getattr(y, name).nan_to_num(-1))
-        for x, y in pairs
-        if x is not None and y is not None
-        for name in Clips.TENSORS
-    )
-
-
-@pytest.mark.parametrize("warm_up", [True, False])
-def test_batches_depend_on_recipe_and_step_alone(material: Material, warm_up: bool) -> None:
-    steps = Steps(material, RECIPE, warm_up)
-    backwards = {i: steps[i] for i in (4, 3, 2)}
-    for workers in (0, 2):
-        ahead: Iterable[Step] = loader(Steps(material, RECIPE, warm_up), 2, 5, workers)
-        for i, step in enumerate(ahead, 2):
-            assert same(step, backwards[i])
-    assert not same(backwards[2], backwards[3])
-    assert not same(backwards[2], Steps(material, replace(RECIPE, seed=2), warm_up)[2])
-
-
-def test_processes_share_the_batch_of_one(material: Material) -> None:
-    whole = Steps(material, RECIPE, False)[3].unlabelled
-    parts = [Steps(material, RECIPE, False, rank, 2)[3].unlabelled for rank in range(2)]
-    assert whole is not None
-    for name in ("pictures", "samples", "draws"):
-        joined = torch.cat([getattr(part, name) for part in parts])
-        assert torch.equal(joined, getattr(whole, name)), name
-
-
-def test_students_differ_in_the_warm_up(material: Material) -> None:
-    a, b = Steps(material, RECIPE, True)[0].labelled
-    assert a.names != b.names
-    assert not torch.equal(a.draws, b.draws)
-    later = Steps(material, RECIPE, False)[0]
-    assert len(later.labelled) == 1
-    assert later.unlabelled is not None
-    assert not set(later.labelled[0].names) & set(later.unlabelled.names)
-
-
-def test_all_clips_of_a_part_come_before_one_comes_again(material: Material) -> None:
-    part = Part(material.unlabelled.source, material.unlabelled.ids)
-    seen = [i for step in range(4) for i in part.order(1, step, 5)]
-    assert sorted(seen[:10]) == sorted(seen[10:]) == sorted(part.ids)
-    assert seen[:10] != seen[10:]
-
-
-def test_silent_and_mismatched_clips_have_no_boxes(material: Material) -> None:
-    plain, silent, mismatched = (
-        Steps(material, replace(RECIPE, silent=s, mismatched=m), False)[0]
-        for s, m in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
-    )
-    few, many = silent.labelled[0], silent.unlabelled
-    assert many is not None
-    for clips in (few, many, mismatched.labelled[0]):
-        assert clips.boxes.isnan().all()
-        assert (clips.target == 0).all()
-        assert not clips.sounds.any()
-    assert few.known.all(), "nothing is the truth about them"
-    other = mismatched.labelled[0]
-    assert torch.equal(other.pictures, plain.labelled[0].pictures)
-    rows = zip(other.samples, plain.labelled[0].samples, strict=True)
-    assert not any(torch.equal(a, b) for a, b in rows)
-    assert mismatched.unlabelled is not None
-    assert torch.equal(mismatched.unlabelled.samples, plain.unlabelled.samples)
-
-
-def test_no_clip_is_mismatched_with_its_own_sound(material: Material) -> None:
-    one = replace(material, labelled=replace(material.labelled, ids=material.labelled.ids[:1]))
-    recipe = replace(RECIPE, silent=0.0, mismatched=1.0)
-    assert same(Steps(one, recipe, False)[0], Steps(one, replace(recipe, mismatched=0.0), False)[0])
-
-
-def test_scenes_for_learning_and_for_validation_are_apart(material: Material) -> None:
-    few, many = (
-        {m.source.name(i) for i in m.ids} for m in (material.labelled, material.unlabelled)
-    )
-    held = {material.validation.names[i] for i in material.validation_ids}
-    assert (len(few), len(many), len(held)) == (8, 10, 4)
-    assert not few & many
-    assert not (few | many) & held
-
-
-def test_clips_to_be_tested_on_are_left_out_and_counted(tmp_path: Path) -> None:
-    size = (RECIPE.size, RECIPE.size)
-    pack_scenes(tmp_path / "data", 3, 30, size)
-    pack_scenes(tmp_path / "test", 3, 5, size)
-    recipe = replace(RECIPE, data=str(tmp_path / "data"), test=str(tmp_path / "test"))
-    material = open_material(recipe, tmp_path / "run")
-    assert material.leaks == 5
-    few, many = (
-        {m.source.name(i) for i in m.ids} for m in (material.labelled, material.unlabelled)
-    )
-    held = {material.validation.names[i] for i in material.validation_ids}
-    pack, ids = material.test
-    tested = {pack.names[i] for i in ids}
-    assert [len(x) for x in (few, many, held, tested)] == [8, 10, 4, 5]
-    assert len(few | many | held | tested) == 27
-    again = open_material(recipe, tmp_path / "run")
-    assert np.array_equal(again.labelled.ids, material.labelled.ids)
-    with pytest.raises(UserError, match="25 clips have boxes, the recipe wants 30 labelled and 4"):
-        open_material(replace(recipe, labelled=30), tmp_path / "run")
-
-
-def test_what_can_be_told_is_told_before_clips_are_packed(tmp_path: Path) -> None:
-    size = (RECIPE.size, RECIPE.size)
-    pack_scenes(tmp_path / "data", 3, 30, size)
-    recipe = replace(RECIPE, data=str(tmp_path / "data"))
-    with pytest.raises(UserError, match="nowhere: no such folder"):
-        open_material(replace(recipe, test=str(tmp_path / "nowhere")), tmp_path / "run")
-    with pytest.raises(UserError, match="packed with the picture at the end"):
-        open_material(replace(recipe, picture_at="middle"), tmp_path / "run")
-    assert not (tmp_path / "run").exists()

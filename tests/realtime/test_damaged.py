@@ -1,5 +1,6 @@
 """Bad input: one line that names the file and the fault, and nothing left under the asked name."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -189,8 +190,9 @@ def test_mutated_files_neither_hang_nor_crash(tmp_path: Path, name: str) -> None
     clip = make_video(tmp_path / name, size=(64, 48), seconds=0.4, **CLIPS[name])
     first = 1000 * list(CLIPS).index(name)
     script = Path(__file__).with_name("fuzz.py")
+    env = os.environ | {"PYTHONPATH": str(script.parents[1])}
     command = [sys.executable, str(script), str(clip), str(first), str(first + SEEDS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     lines = done.stdout.splitlines()
     last = lines[-1] if lines else ""
     assert done.returncode == 0, f"{last}\n{done.stderr[-2000:]}"
@@ -220,7 +222,7 @@ print((pages[3990] - pages[1000]) * 4096)
 """
     if not Path("/proc/self/statm").exists():
         pytest.skip("resident memory is read from /proc")
-    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", code, str(Path(__file__).parents[1])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 8e6
