@@ -57,7 +57,8 @@ def _engine_of_run(
 ) -> Path:
     from avsl.train.data.material import open_material
     from avsl.train.finish import finish
-    from avsl.train.fit import ensemble_of, stage_networks, stages
+    from avsl.train.fit import stage_networks, stages
+    from avsl.train.methods import method_of
     from avsl.train.recipe import CHOICES, casts_of, load_recipe
 
     if not (source / "recipe.toml").exists():
@@ -68,7 +69,8 @@ def _engine_of_run(
     names = [known.name for known in stages(recipe)]
     if stage is not None and stage not in names:
         raise UserError(f"--stage must be one of this run's: {', '.join(names)}")
-    ensemble = ensemble_of(stage_networks(recipe, source, stage), combine or recipe.combine)
+    networks = stage_networks(recipe, source, stage)
+    ensemble = method_of(recipe).export(networks, combine or recipe.combine)
     folder = out or source / "engine"
     finish(
         ensemble,

@@ -7,23 +7,28 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from avsl.demos.scenes import RATE
 from avsl.engines.networks import Network
-from avsl.train.data.batches import Clips, Step
-from avsl.train.data.material import SLACK_S, spec_of
-from avsl.train.data.views import STRONG, WEAK
+from avsl.train.data.material import SLACK_S, Material, Part, Source, spec_of
+from avsl.train.data.pool import Pool
 from avsl.train.fit import stages
-from avsl.train.methods.dmt import Students, unbiased_loss, warm_up_loss
+from avsl.train.methods import method_of
+from avsl.train.methods.method import Networks, Students
 from avsl.train.processes import gather
-from avsl.train.recipe import Recipe
+from avsl.train.recipe import Recipe, casts_of
+
+CLIPS = 8
+"""So many clips are made up; a batch takes them again and again."""
 
 
 def describe_run(recipe: Recipe) -> list[str]:
     """Lines for a person: sizes, memory, and an estimate of the time, on the CPU or, where there is
     one, on the GPU."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    networks = [Network(spec_of(recipe, k)).to(device) for k in range(len(recipe.sounds))]
+    method = method_of(recipe)
+    networks = [method.network(recipe, k).to(device) for k in range(len(recipe.sounds))]
     weights = [sum(p.numel() for p in n.parameters()) for n in networks]
     seconds = step_seconds(recipe, networks, device)
     total = sum((stage.stop - stage.start) * seconds[stage.name] for stage in stages(recipe))
@@ -45,58 +50,73 @@ def describe_run(recipe: Recipe) -> list[str]:
     ]
 
 
-def made_up(recipe: Recipe, n: int, seed: int, device: torch.device) -> Clips:
-    """Clips of noise, of the sizes that a recipe's have."""
-    rng = np.random.default_rng(seed)
-    size, window = recipe.size, spec_of(recipe, 0).window
-    pictures = rng.integers(0, 256, (n, size, size, 3), np.uint8)
-    samples = rng.normal(0, 0.1, (n, window)).astype(np.float32)
-    boxes = np.tile(np.array([0.2, 0.2, 0.6, 0.7], np.float32), (n, 1, 1))
-    return Clips(
-        spec_of(recipe, 0).map_size,
-        [f"clip {i}" for i in range(n)],
-        torch.from_numpy(pictures),
-        torch.from_numpy(samples),
-        torch.from_numpy(boxes),
-        torch.ones(n, dtype=torch.bool),
-        torch.ones(n, dtype=torch.bool),
-        torch.from_numpy(rng.random((n, WEAK + STRONG), np.float32)),
-    ).to(device)
+class _Noise:
+    """Clips of noise, of the sizes that a recipe's have, with a box each."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._picture = (recipe.size, recipe.size, 3)
+        self._window = spec_of(recipe, 0).window
+
+    def __len__(self) -> int:
+        return CLIPS
+
+    def name(self, index: int) -> str:
+        return f"clip {index}"
+
+    def clip(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+        samples = rng.normal(0, 0.1, self._window).astype(np.float32)
+        box = np.array([[0.2, 0.2, 0.6, 0.7]], np.float32)
+        return rng.integers(0, 256, self._picture, np.uint8), samples, box
+
+
+def _made_up(recipe: Recipe) -> Material:
+    """A few clips: of noise, but where kinds are to be told apart, of scenes."""
+    source: Source = _Noise(recipe)
+    if recipe.kinds_steps:
+        spec, cast = spec_of(recipe, 0), casts_of(recipe.cutouts).train
+        source = Pool(
+            recipe.seed,
+            CLIPS,
+            1,
+            spec.picture_size,
+            spec.window,
+            cast,
+            spec.map_size,
+            recipe.speeds,
+        )
+    part = Part(source, np.arange(CLIPS))
+    nothing: Any = None  # no stage validates here
+    return Material(part, part, nothing, part.ids, (nothing, part.ids))
 
 
 def step_seconds(recipe: Recipe, networks: list[Network], device: torch.device) -> dict[str, float]:
     """Seconds of a step of each stage, all its batches included."""
     for network in networks:
         cast(Any, network).to(memory_format=torch.channels_last)
-    model: Any = Students(networks)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    # The forward pass alone, as the trainer has it.
-    half = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
-    model.forward = half(model.forward)
-
-    def run(stage: str) -> None:
-        few = [made_up(recipe, recipe.labelled_batch, k, device) for k in range(len(networks))]
-        whole = [made_up(recipe, recipe.batch, k, device) for k in range(len(networks))]
-        if stage == "warm-up":
-            loss, _ = warm_up_loss(model, Step(whole, None), recipe, gather)
-        else:
-            many = made_up(recipe, max(1, recipe.unlabelled_batch), 9, device)
-            step = Step(few[:1], many if recipe.unlabelled_batch else None)
-            loss, _ = unbiased_loss(model, networks, step, 0, recipe, gather)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
+    method, material = method_of(recipe), _made_up(recipe)
+    in_stage = Networks(networks, averages=networks)
     seconds = {}
-    for stage in ("warm-up", "unbiased"):
-        run(stage)  # the first one allocates
-        began = time.perf_counter()
-        run(stage)
-        seconds[stage] = (time.perf_counter() - began) * recipe.accumulate
-    # One student of two, and both teachers.
-    return seconds | {"distill": 0.6 * seconds["unbiased"]}
+    for stage in stages(recipe):
+        method.enter(stage.name, in_stage, lambda stage, networks: None)
+        model: Any = Students(in_stage.students).requires_grad_(True)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+        # The forward pass alone, as the trainer has it.
+        half = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+        model.forward = half(model.forward)
+        batch = method.batches(stage.name, material, recipe, 0, 1)[0].to(device)
+        for _ in range(2):  # the first one allocates
+            began = time.perf_counter()
+            loss, _ = method.loss(stage.name, model, in_stage, batch, 0, recipe, gather)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+            method.after_step(in_stage, 0, recipe)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds[stage.name] = (time.perf_counter() - began) * recipe.accumulate
+    return seconds
 
 
 def _duration(seconds: float) -> str:

@@ -1,9 +1,7 @@
-"""The trainer: kinds, where asked for (see kinds.py); warm-up, unbiased learning, and, where asked
-for, distillation (see dmt.py)."""
+"""The trainer: takes the networks of a method (see methods/) through its stages, and keeps them."""
 
 from __future__ import annotations
 
-import copy
 import math
 import signal
 import time
@@ -21,11 +19,10 @@ from torch import Tensor
 
 from avsl.engines import UserError
 from avsl.engines.networks import Ensemble, Network
-from avsl.train.data.batches import Step, Steps, loader
+from avsl.train.data.batches import loader
 from avsl.train.data.material import Material, spec_of
-from avsl.train.data.pool import Pool, kind_names
-from avsl.train.methods.dmt import Students, distill_loss, follow, unbiased_loss, warm_up_loss
-from avsl.train.methods.kinds import KindBatch, KindSteps, kinds_loss
+from avsl.train.methods import method_of
+from avsl.train.methods.method import Networks, Students
 from avsl.train.processes import gather, share_statistics
 from avsl.train.recipe import Recipe, load_recipe
 from avsl.train.run import (
@@ -36,7 +33,6 @@ from avsl.train.run import (
     save_checkpoint,
 )
 from avsl.train.scoring.plots import draw_curves, draw_examples
-from avsl.train.scoring.validate import validate
 
 LOG_EVERY = 25
 
@@ -51,15 +47,9 @@ class Stage:
 
 
 def stages(recipe: Recipe) -> list[Stage]:
-    """The stages of a recipe, in order; empty ones are left out."""
-    lengths = {
-        "kinds": recipe.kinds_steps,
-        "warm-up": recipe.warm_up_steps,
-        "unbiased": recipe.steps,
-        "distill": recipe.distill_steps * recipe.distill,
-    }
+    """The stages of a recipe's method, in order; empty ones are left out."""
     found, start = [], 0
-    for name, steps in lengths.items():
+    for name, steps in method_of(recipe).stages(recipe).items():
         if steps:
             found.append(Stage(name, start, start + steps))
             start += steps
@@ -85,20 +75,17 @@ class Trainer:
             gradient_accumulation_steps=recipe.accumulate,
         )
         self.device = self.accelerator.device
+        self.method = method_of(recipe)
         self._begun = _networks_to_start_from(recipe) if recipe.start else []
-        self.students = [self._network(k) for k in range(len(recipe.sounds))]
-        """What is trained in the present stage."""
-        self.teachers: list[Network] = []
-        """Of stage 2; in stage 3 they teach and no longer follow."""
-        self.averages = self.students
-        """What is validated and kept: in stage 1 the students themselves, later their averages."""
+        students = [self._network(k) for k in range(len(recipe.sounds))]
+        self.networks = Networks(students, averages=students)
         self.best = -1.0
         self.step = 0
 
     def _network(self, k: int) -> Network:
         # A and B must not begin alike, whatever their make.
         torch.manual_seed(self.recipe.seed * 100 + k)
-        network = Network(spec_of(self.recipe, k))
+        network = self.method.network(self.recipe, k)
         if self.recipe.start:
             part = "picture." if self.recipe.start_with == "picture" else ""
             begun = self._begun[k].state_dict()
@@ -144,20 +131,12 @@ class Trainer:
 
     def enter(self, stage: Stage) -> None:
         """Makes the networks of a stage out of those of the stage before, and its optimizer."""
-        if stage.name == "unbiased":
-            self._load_best("warm-up", self.students)
-            self.teachers = copy.deepcopy(self.students)
-            self.averages = self.teachers
-        elif stage.name == "distill":
-            if not self.teachers:
-                self.teachers = copy.deepcopy(self.students)
-            self._load_best("unbiased", self.teachers)
-            self.students = [copy.deepcopy(self.teachers[0])]
-            self.averages = copy.deepcopy(self.students)
-        for network in [*self.teachers, *self.averages]:
+        networks = self.networks
+        self.method.enter(stage.name, networks, self._load_best)
+        for network in [*networks.teachers, *networks.averages]:
             network.requires_grad_(False)
         self.accelerator.free_memory()
-        self.model: Any = Students(self.students).requires_grad_(True).train()
+        self.model: Any = Students(networks.students).requires_grad_(True).train()
         self.optimizer: Any = torch.optim.AdamW(
             self.model.parameters(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay
         )
@@ -167,11 +146,7 @@ class Trainer:
     def _run_stage(self, stage: Stage, show: Callable[[Stage, int, float], None]) -> None:
         recipe = self.recipe
         ranks = self.accelerator.process_index, self.accelerator.num_processes
-        steps: Steps | KindSteps
-        if stage.name == "kinds":
-            steps = KindSteps(self.material.labelled, recipe, *ranks)
-        else:
-            steps = Steps(self.material, recipe, stage.name == "warm-up", *ranks)
+        steps = self.method.batches(stage.name, self.material, recipe, *ranks)
         micro = recipe.accumulate
         first = (self.step - stage.start) * micro
         batches = iter(loader(steps, first, (stage.stop - stage.start) * micro, recipe.workers))
@@ -198,7 +173,9 @@ class Trainer:
         for batch in batches:
             batch = batch.to(self.device)
             with accelerator.accumulate(self.model):
-                loss, log = self._loss(stage, batch, at)
+                loss, log = self.method.loss(
+                    stage.name, self.model, self.networks, batch, at, self.recipe, gather
+                )
                 self._check(loss, batch)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
@@ -206,32 +183,20 @@ class Trainer:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             logs.append(log)
-        share_statistics(self.students)
-        if self.averages is not self.students:
-            follow(self.averages, self.students, self.recipe.ema, at)
+        share_statistics(self.networks.students)
+        self.method.after_step(self.networks, at, self.recipe)
         return logs
 
-    def _loss(self, stage: Stage, step: Any, at: int) -> tuple[Tensor, dict[str, Tensor]]:
-        recipe = self.recipe
-        if stage.name == "kinds":
-            pool = self.material.labelled.source
-            return kinds_loss(self.model, step, recipe, len(kind_names(cast(Pool, pool).cast)))
-        if stage.name == "warm-up":
-            return warm_up_loss(self.model, step, recipe, gather)
-        if stage.name == "unbiased":
-            return unbiased_loss(self.model, self.teachers, step, at, recipe, gather)
-        return distill_loss(self.model, self.teachers, step, recipe, gather)
-
-    def _check(self, loss: Tensor, step: Step | KindBatch) -> None:
+    def _check(self, loss: Tensor, batch: Any) -> None:
         if not torch.isfinite(loss):
             kept = self.run / LAST
             good = f"the last good checkpoint is {kept}" if kept.exists() else "no checkpoint yet"
-            clips = ", ".join(step.names[:64])
+            clips = ", ".join(batch.names[:64])
             raise UserError(
                 f"{self.run}: the loss is not a number at step {self.step}; {good}; clips: {clips}"
             )
 
-    def _after_step(self, stage: Stage, step: Any, sums: Sums) -> None:
+    def _after_step(self, stage: Stage, batch: Any, sums: Sums) -> None:
         """Logs, validates and keeps, each when its time has come; the first process alone."""
         recipe, done = self.recipe, self.step
         last = done == stage.stop
@@ -244,16 +209,18 @@ class Trainer:
         if logs:
             line = {"step": done, "stage": stage.name, **means}
             if validates:
-                scores = validate(self.averages, self.material, self.device)
+                averages = self.networks.averages
+                scores = self.method.validate(averages, self.material, self.device)
                 line |= {f"val_{name}": value for name, value in scores.items()}
                 if scores["mean"] > self.best:
                     self.best = scores["mean"]
-                    self._save(self.run / best_of(stage.name), {"averages": self.averages})
-                if stage.name == "unbiased" and step.unlabelled is not None:
+                    self._save(self.run / best_of(stage.name), {"averages": averages})
+                if examples := self.method.examples(stage.name, self.networks, batch):
                     folder = self.run / "examples"
                     folder.mkdir(exist_ok=True)
-                    clips = step.unlabelled.to(self.device)
-                    draw_examples(folder / f"{done:06d}.png", self.teachers, clips, recipe)
+                    teachers, clips = examples
+                    path = folder / f"{done:06d}.png"
+                    draw_examples(path, teachers, clips.to(self.device), recipe)
             append_metrics(self.run / "metrics.jsonl", line)
             if validates:
                 draw_curves(self.run)
@@ -261,9 +228,10 @@ class Trainer:
             self._save(self.run / LAST, self._groups(), self.optimizer)
 
     def _groups(self) -> dict[str, list[Network]]:
-        groups = {"students": self.students, "teachers": self.teachers}
-        if self.averages is not self.students and self.averages is not self.teachers:
-            groups["averages"] = self.averages
+        n = self.networks
+        groups = {"students": n.students, "teachers": n.teachers}
+        if n.averages is not n.students and n.averages is not n.teachers:
+            groups["averages"] = n.averages
         return groups
 
     def _save(self, path: Path, groups: dict[str, list[Network]], optimizer: Any = None) -> None:
@@ -283,7 +251,9 @@ class Trainer:
         """A stage begins with what did best on validation in the one before."""
         self.accelerator.wait_for_everyone()
         if (self.run / best_of(stage)).exists():
-            load_networks(self.run / best_of(stage), networks)
+            tensors, _ = load_checkpoint(self.run / best_of(stage))
+            for k, network in enumerate(networks):
+                network.load_state_dict(_under(tensors, f"averages.{k}."))
 
 
 class Sums:
@@ -325,13 +295,6 @@ def best_of(stage: str) -> str:
     return f"{stage}.safetensors"
 
 
-def load_networks(path: Path, networks: list[Network]) -> None:
-    """Loads a stage's best into networks of the same make."""
-    tensors, _ = load_checkpoint(path)
-    for k, network in enumerate(networks):
-        network.load_state_dict(_under(tensors, f"averages.{k}."))
-
-
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
@@ -347,10 +310,13 @@ def stage_networks(recipe: Recipe, run: Path, stage: str | None = None) -> list[
     reached = [name for name in names if (run / best_of(name)).exists()]
     if not reached:
         raise UserError(f"{run}: no networks in it yet; go on training it with --resume")
-    count = 1 if reached[0] == "distill" else len(recipe.sounds)
-    networks = [Network(spec_of(recipe, k)) for k in range(count)]
-    load_networks(run / best_of(reached[0]), networks)
-    return [network.eval() for network in networks]
+    tensors, _ = load_checkpoint(run / best_of(reached[0]))
+    method, networks = method_of(recipe), list[Network]()
+    while kept := _under(tensors, f"averages.{len(networks)}."):
+        network = method.network(recipe, len(networks))
+        network.load_state_dict(kept)
+        networks.append(network.eval())
+    return networks
 
 
 def _networks_to_start_from(recipe: Recipe) -> list[Network]:
@@ -365,15 +331,6 @@ def _networks_to_start_from(recipe: Recipe) -> list[Network]:
     if [network.spec for network in networks] != wanted:
         raise UserError(f"{folder}: its networks are of another make than the recipe's")
     return networks
-
-
-def ensemble_of(networks: list[Network], combine: str) -> Ensemble:
-    """What is evaluated and exported: A, B, or both teachers' mean or product."""
-    if len(networks) == 1 or combine == "A":
-        return Ensemble(networks[:1]).eval()
-    if combine == "B":
-        return Ensemble(networks[1:]).eval()
-    return Ensemble(networks, "product" if combine == "product" else "mean").eval()
 
 
 @contextmanager
@@ -437,4 +394,4 @@ def fit(recipe: Recipe, run: Path, material: Material, *, resume: bool = False) 
 
         trainer.train(show)
     trainer.accelerator.wait_for_everyone()
-    return ensemble_of(stage_networks(recipe, run), recipe.combine)
+    return trainer.method.export(stage_networks(recipe, run), recipe.combine)

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from avsl.demos.scenes import DRAWN, Cast
 from avsl.demos.scenes.cutouts import PREPARED, load_cutouts
 from avsl.engines import UserError
+from avsl.train.methods import METHODS
 
 CHOICES = {
     "picture": ("small", "medium", "resnet18"),
     "sounds": ("log-mel", "wave", "vggish", "soundnet", "resnet18"),
-    "base": ("own", "ez-vsl"),
     "accept": ("agreement", "not-empty", "confident", "all"),
     "label": ("intersection", "own", "union", "none"),
     "combine": ("mean", "product", "A", "B"),
@@ -103,8 +103,8 @@ class Recipe:
     lr_warm_up: int = 50
 
     base: str = "own"
-    """Method under DMT: how a map becomes a clip's similarity. `own`: log-sum-exp; `ez-vsl`: its
-    maximum (EZ-VSL, Mo & Morgado 2022)."""
+    """The method (see methods/): `own`, `ez-vsl`. DMT stands over those without stages of their
+    own."""
     temperature: float = 0.1
     """tau of the contrastive term. EZ-VSL's 0.03 collapses from scratch [bench]."""
     contrastive_weight: float = 0.5
@@ -185,9 +185,10 @@ def recipe_of(settings: dict[str, Any], where: str) -> Recipe:
         if type(value) is not known[key]:
             kind = "a list of words" if known[key] is tuple else known[key].__name__
             raise UserError(f"{where}: {key} must be {kind}, not {value!r}")
+        choices = tuple(METHODS) if key == "base" else CHOICES.get(key)
         for word in value if isinstance(value, tuple) else (value,):
-            if key in CHOICES and word not in CHOICES[key]:
-                raise UserError(f"{where}: {key} must be one of {', '.join(CHOICES[key])}")
+            if choices and word not in choices:
+                raise UserError(f"{where}: {key} must be one of {', '.join(choices)}")
         checked[key] = value
     recipe = replace(Recipe(), **checked)
     _check(recipe, where)

@@ -14,8 +14,10 @@ from torch import Tensor  # noqa: E402
 
 from avsl.demos.scenes import Scene, boxes, make_scene  # noqa: E402
 from avsl.engines.networks import Network, NetworkSpec  # noqa: E402
+from avsl.train.data.batches import Clips  # noqa: E402
+from avsl.train.data.material import spec_of  # noqa: E402
 from avsl.train.data.pool import half_size  # noqa: E402
-from avsl.train.data.views import cells_of, pictures_to_input  # noqa: E402
+from avsl.train.data.views import STRONG, WEAK, cells_of, pictures_to_input  # noqa: E402
 from avsl.train.methods.objectives import pixel_loss  # noqa: E402
 from avsl.train.recipe import Recipe  # noqa: E402
 
@@ -88,3 +90,22 @@ def trained_a_little(*sounds: str, side: int = 64, width: int = 8) -> list[Netwo
         for _ in range(3):
             network(pictures_to_input(pictures), samples)
     return [network.eval() for network in networks]
+
+
+def made_up(recipe: Recipe, n: int, seed: int, device: torch.device) -> Clips:
+    """Clips of noise, of the sizes that a recipe's have."""
+    rng = np.random.default_rng(seed)
+    size, window = recipe.size, spec_of(recipe, 0).window
+    pictures = rng.integers(0, 256, (n, size, size, 3), np.uint8)
+    samples = rng.normal(0, 0.1, (n, window)).astype(np.float32)
+    boxes = np.tile(np.array([0.2, 0.2, 0.6, 0.7], np.float32), (n, 1, 1))
+    return Clips(
+        spec_of(recipe, 0).map_size,
+        [f"clip {i}" for i in range(n)],
+        torch.from_numpy(pictures),
+        torch.from_numpy(samples),
+        torch.from_numpy(boxes),
+        torch.ones(n, dtype=torch.bool),
+        torch.ones(n, dtype=torch.bool),
+        torch.from_numpy(rng.random((n, WEAK + STRONG), np.float32)),
+    ).to(device)

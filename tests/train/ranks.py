@@ -52,9 +52,10 @@ def learn(name: str, recipe: Recipe, folder: Path, clips: Material, rank: int, w
     trainer.model.train()
     for at in (4, 5):
         trainer.learn(stage, [steps[at]] * recipe.accumulate, at)
+    kept = trainer.networks
     tensors = {
         f"{group}.{k}.{key}": tensor.contiguous()
-        for group, networks in {"students": trainer.students, "teachers": trainer.teachers}.items()
+        for group, networks in {"students": kept.students, "teachers": kept.teachers}.items()
         for k, network in enumerate(networks)
         for key, tensor in network.state_dict().items()
     }

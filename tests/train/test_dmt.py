@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra: pip insta
 # Beside others on two cores, threads that wait for each other spin for minutes.
 torch.set_num_threads(1)
 
-from learning import RECIPE  # noqa: E402
+from learning import RECIPE, made_up  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from avsl.engines.networks import Network  # noqa: E402
@@ -20,9 +20,7 @@ from avsl.train.data.material import (  # noqa: E402
     spec_of,
 )
 from avsl.train.data.views import WEAK  # noqa: E402
-from avsl.train.dry_run import made_up  # noqa: E402
 from avsl.train.methods.dmt import (  # noqa: E402
-    Students,
     distill_loss,
     follow,
     pseudo_labels,
@@ -30,6 +28,7 @@ from avsl.train.methods.dmt import (  # noqa: E402
     unbiased_loss,
     warm_up_loss,
 )
+from avsl.train.methods.method import Students  # noqa: E402
 from avsl.train.methods.objectives import pixel_loss  # noqa: E402
 from avsl.train.processes import gather  # noqa: E402
 from avsl.train.recipe import Recipe  # noqa: E402

@@ -28,6 +28,7 @@ from avsl.engines import UserError, open_engine  # noqa: E402
 from avsl.train.cli import main  # noqa: E402
 from avsl.train.data.material import open_material  # noqa: E402
 from avsl.train.fit import Trainer, stage_networks  # noqa: E402
+from avsl.train.methods import dmt  # noqa: E402
 from avsl.train.recipe import Recipe, load_recipe, to_toml  # noqa: E402
 from avsl.train.run import prepare_run, read_metrics  # noqa: E402
 
@@ -169,11 +170,11 @@ def test_a_fit_goes_on_from_the_networks_of_another(
     run, _ = fitted
     (begun,) = stage_networks(load_recipe(run / "recipe.toml"), run)
     recipe = replace(TINY, sounds=TINY.sounds[:1], start=str(run))
-    (student,) = Trainer(recipe, tmp_path, None).students  # type: ignore[arg-type]
+    (student,) = Trainer(recipe, tmp_path, None).networks.students  # type: ignore[arg-type]
     for name, tensor in begun.state_dict().items():
         assert torch.equal(student.state_dict()[name].cpu(), tensor), name
     fresh = replace(recipe, start_with="picture")
-    (student,) = Trainer(fresh, tmp_path, None).students  # type: ignore[arg-type]
+    (student,) = Trainer(fresh, tmp_path, None).networks.students  # type: ignore[arg-type]
     for name, kept in (("picture.stem.0.0.weight", True), ("sound.body.0.0.weight", False)):
         assert torch.equal(student.state_dict()[name].cpu(), begun.state_dict()[name]) == kept
     with pytest.raises(UserError, match="another make"):
@@ -254,14 +255,14 @@ def test_a_loss_that_is_not_a_number_ends_the_fit(
     kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(TINY, checkpoint_every=1 if kept else 9, validate_every=9)
-    whole, seen = module.warm_up_loss, []
+    whole, seen = dmt.warm_up_loss, []
 
     def breaks(model, step, recipe, gather):
         loss, log = whole(model, step, recipe, gather)
         seen.append(step.names)
         return (loss * torch.nan if len(seen) == 3 else loss), log
 
-    monkeypatch.setattr(module, "warm_up_loss", breaks)
+    monkeypatch.setattr(dmt, "warm_up_loss", breaks)
     prepare_run(recipe, tmp_path / "run", resume=False)
     material = open_material(recipe, tmp_path / "run")
     with pytest.raises(UserError) as caught:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,9 @@ torch.set_num_threads(1)
 from torch import Tensor  # noqa: E402
 
 from avsl.engines.networks.parts import unit  # noqa: E402
-from avsl.train.methods.objectives import contrastive_loss, pixel_loss, similarities  # noqa: E402
+from avsl.train.methods import named  # noqa: E402
+from avsl.train.methods.objectives import contrastive_loss, pixel_loss  # noqa: E402
+from avsl.train.recipe import Recipe  # noqa: E402
 
 
 def random_units(*shape: int) -> Tensor:
@@ -28,9 +32,10 @@ def test_similarities_are_those_of_the_loop() -> None:
             for y in range(2):
                 for x in range(4):
                     cosines[b, other, y, x] = features[b, :, y, x] @ embeddings[other]
-    largest = similarities(features, embeddings, "ez-vsl", 0.07)
+    recipe = replace(Recipe(), temperature=0.07)
+    largest = named("ez-vsl").similarities(features, embeddings, recipe)
     assert np.allclose(largest, cosines.max((2, 3)) / 0.07, atol=1e-4)
-    own = similarities(features, embeddings, "own", 0.07).numpy()
+    own = named("own").similarities(features, embeddings, recipe).numpy()
     wanted = 0.1 * np.log(np.exp(cosines / 0.1).sum((2, 3))) / 0.07
     assert np.allclose(own - own[0, 0], wanted - wanted[0, 0], atol=1e-4)
 

@@ -29,8 +29,9 @@ from avsl.train.data.batches import Clips, Step, Steps, loader
 from avsl.train.data.material import Material, PackSource, Part, spec_of
 from avsl.train.data.pack import pack_scenes
 from avsl.train.fit import Stage, Trainer
+from avsl.train.methods import named
 from avsl.train.methods.dmt import pseudo_labels
-from avsl.train.methods.objectives import contrastive_loss, pixel_loss, similarities
+from avsl.train.methods.objectives import contrastive_loss, pixel_loss
 from avsl.train.recipe import Recipe
 
 SCENES = 300
@@ -79,7 +80,7 @@ class PlainLoop:
         embedding = student.embed(clips.strong_samples)
         logits = student.logits(features, embedding)
         pixels = pixel_loss(logits, target, seen, recipe.positive_weight, recipe.peak_weight)
-        similarity = similarities(features, embedding, recipe.base, recipe.temperature)
+        similarity = named(recipe.base).similarities(features, embedding, recipe)
         contrast = contrastive_loss(similarity, clips.sounds.float())
         return recipe.pixel_weight * pixels.mean() + recipe.contrastive_weight * contrast
 

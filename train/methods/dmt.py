@@ -13,51 +13,29 @@ Stage 2, unbiased learning, each step:
 Two empty masks are no agreement on a thing: their IoU is 0. The teachers' maps, and so the
 decisions, are absolute probabilities. Where the paper says nothing, `Recipe` says what we took.
 
-The method stands over a base: networks that give features and an embedding, and the contrastive
-loss L_unsup that goes with them (`objectives.similarities`).
+It stands over another method (the recipe's `base`), whose networks it trains and whose similarity
+the contrastive loss L_unsup is made of. The class at the end is DMT as the trainer sees it, with a
+stage 0 before (kinds.py) and a stage 3 behind it, both ours: one network learns from both teachers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from avsl.engines.networks import Network
-from avsl.train.data.batches import Clips, Step
-from avsl.train.methods.objectives import contrastive_loss, pixel_loss, similarities
+from avsl.train.data.batches import Clips, Step, Steps
+from avsl.train.data.material import Material
+from avsl.train.methods import named
+from avsl.train.methods.kinds import KindSteps, kinds_loss
+from avsl.train.methods.method import Gather, LoadBest, Log, Method, Networks
+from avsl.train.methods.objectives import contrastive_loss, pixel_loss
 from avsl.train.recipe import Recipe
-
-Gather = Callable[[Tensor], Tensor]
-"""Joins what the processes have along dimension 0; with one process the same tensor."""
-
-
-class Students(nn.Module):
-    """Networks that are trained together, in one forward pass for DistributedDataParallel."""
-
-    def __init__(self, networks: list[Network]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(
-        self, views: list[tuple[Tensor, Tensor]], crossed: bool = False
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """A view (pictures `[B, 3, h, w]`, samples `[B, S]`) for each network, to its features
-        `[B, E, m, n]`, embeddings `[B, E]` and logits `[B, m, n]`; `crossed`, those of each picture
-        with each sound, `[B, B', m, n]`."""
-        out = []
-        for network, (pictures, samples) in zip(self.members, views, strict=True):
-            features, embedding = network.features(pictures), network.embed(samples)
-            logits = network.crossed_logits if crossed else network.logits
-            out.append((features, embedding, logits(features, embedding)))
-        return out
-
-    @property
-    def members(self) -> list[Network]:
-        return cast(list[Network], list(self.networks))
 
 
 @dataclass(frozen=True)
@@ -124,9 +102,6 @@ def follow(teachers: list[Network], students: list[Network], decay: float, step:
         for mean, value in zip(ours, theirs, strict=True):
             if not mean.is_floating_point():
                 mean.copy_(value)
-
-
-Log = dict[str, Tensor]
 
 
 def warm_up_loss(
@@ -226,7 +201,8 @@ def _unsupervised(
     if not recipe.contrastive_weight:
         return torch.zeros((), device=features.device)
     # Negatives come from all processes: each fills the rows of its own pictures.
-    rows = similarities(features, gather(embedding), recipe.base, recipe.temperature)
+    base = named(recipe.base)
+    rows = base.similarities(features, gather(embedding), recipe)
     return recipe.contrastive_weight * contrastive_loss(gather(rows), gather(sounds.float()))
 
 
@@ -262,3 +238,72 @@ def quality(labels: Labels, clips: Clips, gather: Gather) -> Log:
 def _mean(values: Tensor, weights: Tensor) -> Tensor:
     """Not a number where nothing counts."""
     return (values * weights).sum() / weights.sum()
+
+
+class Dmt(Method):
+    """DMT over the method that a recipe's `base` names."""
+
+    def network(self, recipe: Recipe, k: int) -> Network:
+        return named(recipe.base).network(recipe, k)
+
+    def similarities(self, features: Tensor, embeddings: Tensor, recipe: Recipe) -> Tensor:
+        return named(recipe.base).similarities(features, embeddings, recipe)
+
+    def stages(self, recipe: Recipe) -> dict[str, int]:
+        return {
+            "kinds": recipe.kinds_steps,
+            "warm-up": recipe.warm_up_steps,
+            "unbiased": recipe.steps,
+            "distill": recipe.distill_steps * recipe.distill,
+        }
+
+    def enter(self, stage: str, networks: Networks, load_best: LoadBest) -> None:
+        if stage == "unbiased":
+            load_best("warm-up", networks.students)
+            networks.teachers = copy.deepcopy(networks.students)
+            networks.averages = networks.teachers
+        elif stage == "distill":  # the teachers teach, and follow no longer
+            if not networks.teachers:
+                networks.teachers = copy.deepcopy(networks.students)
+            load_best("unbiased", networks.teachers)
+            networks.students = [copy.deepcopy(networks.teachers[0])]
+            networks.averages = copy.deepcopy(networks.students)
+
+    def batches(
+        self, stage: str, material: Material, recipe: Recipe, rank: int, world: int
+    ) -> Dataset[Any]:
+        if stage == "kinds":
+            return KindSteps(material.labelled, recipe, rank, world)
+        return Steps(material, recipe, stage == "warm-up", rank, world)
+
+    def loss(
+        self,
+        stage: str,
+        model: nn.Module,
+        networks: Networks,
+        batch: Any,
+        at: int,
+        recipe: Recipe,
+        gather: Gather,
+    ) -> tuple[Tensor, Log]:
+        if stage == "kinds":
+            return kinds_loss(model, batch, recipe)
+        if stage == "warm-up":
+            return warm_up_loss(model, batch, recipe, gather)
+        if stage == "unbiased":
+            return unbiased_loss(model, networks.teachers, batch, at, recipe, gather)
+        return distill_loss(model, networks.teachers, batch, recipe, gather)
+
+    def after_step(self, networks: Networks, at: int, recipe: Recipe) -> None:
+        if networks.averages is not networks.students:
+            follow(networks.averages, networks.students, recipe.ema, at)
+
+    def examples(
+        self, stage: str, networks: Networks, batch: Any
+    ) -> tuple[list[Network], Clips] | None:
+        if stage == "unbiased" and batch.unlabelled is not None:
+            return networks.teachers, batch.unlabelled
+        return None
+
+
+METHOD = Dmt()

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from avsl.train.data.material import Part
-from avsl.train.data.pool import Pool
+from avsl.train.data.pool import Pool, kind_names
 from avsl.train.data.views import (
     SOUND_DRAWS,
     STRONG,
@@ -61,6 +61,8 @@ class KindBatch:
     """float32 `[B', families + 1]`: shares of the kinds of the sound; the last is any other."""
     sound_draws: Tensor
     """float32 `[B', SOUND_DRAWS]`."""
+    count: int
+    """How many kinds there are; of them the first are those that sound."""
 
     TENSORS: ClassVar = ("pictures", "kinds", "draws", "samples", "heard", "sound_draws")
 
@@ -86,12 +88,18 @@ class KindSteps(Dataset[KindBatch]):
             draws.append(rng.random(WEAK + STRONG, np.float32))
             for _ in range(SOUNDS):
                 sounds.append((*self.pool.heard(ids[i], rng), rng.random(SOUND_DRAWS, np.float32)))
+        samples, heard, sound_draws = (
+            torch.from_numpy(np.stack(column)) for column in zip(*sounds, strict=True)
+        )
         return KindBatch(
             [self.pool.name(i) for i in mine],
             torch.from_numpy(self.pool.pictures[mine]),
             torch.from_numpy(self.pool.kinds[mine].astype(np.int64)),
             torch.from_numpy(np.stack(draws)),
-            *(torch.from_numpy(np.stack(column)) for column in zip(*sounds, strict=True)),
+            samples,
+            heard,
+            sound_draws,
+            len(kind_names(self.pool.cast)),
         )
 
 
@@ -103,13 +111,10 @@ def directions(count: int, size: int) -> Tensor:
 
 
 def kinds_loss(
-    students: nn.Module, batch: KindBatch, recipe: Recipe, kinds: int
+    students: nn.Module, batch: KindBatch, recipe: Recipe
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross entropy of the kinds of cells and of sounds, and the loss of all pairs of both.
-
-    Args:
-        kinds: how many there are; of them the first are those that sound.
-    """
+    """Cross entropy of the kinds of cells and of sounds, and the loss of all pairs of both."""
+    kinds = batch.count
     view = Geometry.of(batch.draws[:, WEAK : 2 * WEAK])
     pictures = view.pictures(pictures_to_input(batch.pictures))
     pictures = strong_pictures(pictures, batch.draws[:, 2 * WEAK : -SOUND_DRAWS])

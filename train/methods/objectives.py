@@ -30,21 +30,16 @@ def pixel_loss(
     return cells.mean((1, 2)) + peak_weight * peak * (target.amax((1, 2)) > 0.5)
 
 
-def similarities(features: Tensor, embeddings: Tensor, base: str, temperature: float) -> Tensor:
-    """S[b, b']: how well picture b and sound b' go together, over the temperature.
+def cosines(features: Tensor, embeddings: Tensor) -> Tensor:
+    """Of each cell of picture b with sound b', `[B, m * n, B']`.
 
     Args:
         features: `[B, E, m, n]`, unit vectors.
         embeddings: `[B', E]`, unit vectors.
-        base: `ez-vsl`: S = max over the map of the cosine (EZ-VSL, eq. 2); `own`: its
-            log-sum-exp at 0.1, which has a gradient everywhere and so trains from scratch.
     """
     b, e, m, n = features.shape
     cosine = features.flatten(2).transpose(1, 2).reshape(b * m * n, e) @ embeddings.T
-    cosine = cosine.view(b, m * n, -1)
-    if base == "ez-vsl":
-        return cosine.amax(1) / temperature
-    return 0.1 * cosine.div(0.1).logsumexp(1) / temperature
+    return cosine.view(b, m * n, -1)
 
 
 def contrastive_loss(similarity: Tensor, sounds: Tensor) -> Tensor:
