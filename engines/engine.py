@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import numpy as np
@@ -158,5 +157,4 @@ class Localizer:
         level, silent = self._listen(time, sound)
         self._maps.watch(time, picture, sound)
         map_ = self._dark if silent else self._maps.map()
-        found = describe(time, map_, level, silent, self._thresholds)
-        return replace(found, evidence=tuple(map(self._maps.evidence, found.peaks)))
+        return describe(time, map_, level, silent, self._thresholds, self._maps.evidence)

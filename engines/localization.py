@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -43,6 +44,15 @@ class Localization:
     evidence: tuple[Evidence, ...] = ()
     """What carried each of the peaks most."""
 
+    def mirrored(self) -> Localization:
+        """Of the picture with left and right exchanged."""
+        return replace(
+            self,
+            map=np.ascontiguousarray(self.map[:, ::-1]),
+            peaks=tuple((1 - x, y, p) for x, y, p in self.peaks),
+            boxes=tuple((1 - x1, y0, 1 - x0, y1, p) for x0, y0, x1, y1, p in self.boxes),
+        )
+
 
 def level_db(samples: NDArray[np.float32]) -> float:
     """Root mean square of `samples` in dBFS, not under `FLOOR_DB`."""
@@ -50,24 +60,30 @@ def level_db(samples: NDArray[np.float32]) -> float:
     return max(FLOOR_DB, 10 * float(np.log10(power + 1e-30)))
 
 
-def describe(time: float, map_: Map, level: float, silent: bool, t: Thresholds) -> Localization:
-    """The localization of one moment from its map (`[m, n]`, ignored when `silent`)."""
-    if silent:
-        nothing = np.zeros_like(map_)
-        return Localization(time, nothing, level, "silent", 0.0, (), ())
+def describe(
+    time: float,
+    map_: Map,
+    level: float,
+    silent: bool,
+    t: Thresholds,
+    evidence: Callable[[Peak], Evidence] | None = None,
+) -> Localization:
+    """The localization of one moment from its map (`[m, n]`, ignored when `silent`); `evidence`
+    says what carried a peak of it."""
+    map_ = np.zeros_like(map_) if silent else map_
     score = float(map_.max())
     state: State = "sounding" if score >= t.sounding else "unseen" if score < t.unseen else "unsure"
-    if score < t.glow:
-        return Localization(time, map_, level, state, score, (), ())
-    regions = _regions(map_, t.glow)
+    regions = _regions(map_, t.glow) if score >= t.glow and not silent else []
+    peaks = tuple(peak for peak, _ in regions)
     return Localization(
         time,
         map_,
         level,
-        state,
+        "silent" if silent else state,
         score,
-        tuple(peak for peak, _ in regions),
+        peaks,
         tuple(box for _, box in regions),
+        tuple(map(evidence, peaks)) if evidence else (),
     )
 
 

@@ -1,8 +1,8 @@
-"""The live loop: a camera and a microphone in; a window, files and events out.
+"""The live loop: a source in; a window, files and events out.
 
-Threads, from the devices to the eyes: `camera` takes and stamps pictures, `microphone` puts sound
-on the same clock, `worker` localizes the newest picture whose sound is here, the main thread shows
-and polls keys, and each file has a `recorder` of its own. Each hands on through a slot with the
+Threads, from the devices to the eyes: a source's own take and stamp pictures and sound, `worker`
+localizes the newest picture whose sound is here, the main thread gives each sink its turn, and what
+a sink does that takes time it does in a thread of its own. Each hands on through a slot with the
 newest item, a timeline, or a bounded queue; no wait is without a time-out.
 """
 
@@ -16,12 +16,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from avsl.realtime.sources.opencv import cv2  # before everything that imports av
+from avsl.realtime.sinks.screen import Screen  # brings cv2, before everything that imports av
 
 # isort: split
 import numpy as np
@@ -37,16 +37,18 @@ from avsl.engines import (
 )
 from avsl.engines.engine import on_gpu
 from avsl.engines.windows import Samples
-from avsl.realtime.drawing.overlay import Overlay, Tinted
-from avsl.realtime.drawing.view import Figures, View
+from avsl.realtime.drawing.canvas import Tinted
+from avsl.realtime.drawing.overlay import Overlay
+from avsl.realtime.drawing.view import Figures
 from avsl.realtime.live_options import LiveOptions, LiveReport
-from avsl.realtime.sinks.event_stream import EventStream
+from avsl.realtime.sinks.opening import check_sinks, sinks_of
 from avsl.realtime.sinks.recorder import Recorder
-from avsl.realtime.sinks.window import ESCAPE, Window, check_display
-from avsl.realtime.sources.camera import Camera, check_source, without_password
+from avsl.realtime.sinks.sink import Sink
+from avsl.realtime.sinks.window import check_display
 from avsl.realtime.sources.flow import Newest, Rate
 from avsl.realtime.sources.frames import Frame
-from avsl.realtime.sources.microphone import Microphone
+from avsl.realtime.sources.opening import source_of
+from avsl.realtime.sources.source import Source
 
 __all__ = ["LiveOptions", "LiveReport", "run_live"]
 
@@ -54,34 +56,38 @@ SOUND_S = 12.0
 """How much sound is kept for pictures to be paired with."""
 WAITING = 16
 """Pictures that may wait for their sound: half a second of them."""
-MAP_LASTS_S = 0.5
-"""A map older than this is not drawn on the newest picture any more."""
-REFRESH_S = 0.25
-"""How often the view is drawn anew while no picture comes."""
+TURN_S = 0.02
+"""How often sinks get their turn while nothing is new."""
 
 
-def run_live(options: LiveOptions, engine: Engine | None = None) -> LiveReport:
+def run_live(
+    options: LiveOptions,
+    engine: Engine | None = None,
+    source: Source | None = None,
+    sinks: Sequence[Sink] = (),
+) -> LiveReport:
     """Runs a live session in the main thread until q, the window's button, Ctrl-C or `duration`.
+
+    Args:
+        engine, source: in place of those that the options name.
+        sinks: beside those that the options name.
 
     Raises:
         UserError: a device, display, engine or file that was asked for can't be had, or a file
             couldn't be written to its end.
     """
-    check_source(options.camera)
-    if options.out and options.out == options.record:
-        raise UserError(f"{options.out}: -o and --record need two files")
+    source = source or source_of(options)
+    check_sinks(options, len(sinks))
     if options.window:
         check_display()
-    elif not (options.out or options.record or options.events):
-        raise UserError("without a window nothing would come out; add -o, --record or --events")
     engine = engine or choose_engine(options.engine, options.backend, prepare=True, say=_say)
-    session = _Session(options, engine)
+    session = _Session(options, engine, source, tuple(sinks))
     with _stopping_on_signals(session.stop):
         try:
             session.open()
             if options.window:
-                _say(f"{session.camera_name}: q quits, ? shows the keys")
-            session.show()
+                _say(f"{source.name}: q quits, ? shows the keys")
+            session.run()
         finally:
             session.close()
     if session.fault:
@@ -90,29 +96,27 @@ def run_live(options: LiveOptions, engine: Engine | None = None) -> LiveReport:
 
 
 class _Session:
-    """One run. `open` starts the threads, `work` is the worker's loop, `show` the main thread's."""
+    """One run. `open` starts the threads, `work` is the worker's loop, `run` the main thread's."""
 
-    def __init__(self, options: LiveOptions, engine: Engine) -> None:
+    def __init__(
+        self, options: LiveOptions, engine: Engine, source: Source, sinks: tuple[Sink, ...]
+    ) -> None:
         self.options = options
         self.engine = engine
+        self.source = source
+        self.sinks = sinks  # replaced as a whole: other threads go through it
+        self.keyed: Recorder | None = None  # the one among them that r has started
         self.report = LiveReport()
         self.stop = threading.Event()
-        self.zero = time.monotonic()  # set anew when all is open
-        self.camera_name = f"camera {without_password(options.camera)}"
+        self.news = threading.Event()
+        self.zero: float | None = None  # the clock's, once all is open
         self.fault: BaseException | None = None
         self.frames: Newest[Frame] = Newest()
-        self.pairs: Newest[tuple[Frame, Localization]] = Newest()
+        self.latest: Localization | None = None
         self.timeline = SoundTimeline(engine.spec.window.rate, SOUND_S)
         self.maps = Rate()
-        self.camera: Camera | None = None
-        self.microphone: Microphone | None = None
-        self.events: EventStream | None = None
-        self.raw: tuple[Recorder, ...] = ()  # for --record
-        self.drawn: tuple[Recorder, ...] = ()  # for -o and r, with the overlay
-        self.keyed: Recorder | None = None  # the one among them that r has started
         self.worker = threading.Thread(target=self._guard, name="worker", daemon=True)
         self.said: set[str] = set()
-        self.age_ms = 0.0  # of the picture on screen, smoothed
 
     def work(self) -> None:
         """Localizes the newest picture whose sound is here, over and over. Pictures that come while
@@ -126,8 +130,7 @@ class _Session:
             seen, newest = self.frames.after(seen, timeout=0.01)  # sound comes about so often
             if newest:
                 waiting.append(newest)
-            sound_comes = self.microphone is not None and self.microphone.comes
-            heard = self.timeline.end if sound_comes else math.inf
+            heard = self.timeline.end if self.source.hears else math.inf
             ready = [frame for frame in waiting if spec.end(frame.time) <= heard]
             if not ready:
                 continue
@@ -136,186 +139,80 @@ class _Session:
             while waiting.popleft() is not frame:
                 pass
             localization, tinted = localize(frame, self.timeline)
-            self.pairs.put((frame, localization))
+            self.latest = localization
             self.maps.tick()
             self.report.localized += 1
             self.report.skipped += 0 if last is None else frame.index - last - 1
             last = frame.index
-            for recorder in self.drawn:
-                recorder.picture(frame, localization, tinted)
-            if self.events:
-                self.events.put(localization)
+            for sink in self.sinks:
+                sink.localized(frame, localization, tinted)
+            self.news.set()
 
-    def show(self) -> None:
-        """Shows pictures and reacts to keys, until it is time to end."""
-        view = View(self.engine.spec.thresholds)
-        window = Window() if self.options.window else None
+    def run(self) -> None:
+        """Gives sinks their turns, until it is time to end."""
         end = time.monotonic() + self.options.duration
-        seen, drawn = 0, 0.0
-        shown: tuple[Frame, Localization | None] | None = None
-        while not self.stop.is_set() and (now := time.monotonic()) < end:
-            seen, newest = self.newest(seen, timeout=0.02)
+        while not self.stop.is_set() and time.monotonic() < end:
+            self.news.wait(TURN_S)
+            self.news.clear()
             self.say_what_changed()
-            if window is None:
-                continue
-            fresh = newest is not None and not view.frozen
-            if fresh:
-                shown = newest
-            if shown and (fresh or now - drawn > REFRESH_S):
-                key = window.show(view.render(*shown, self.figures(shown[0]), self.missing()))
-                drawn = time.monotonic()
-                if fresh:
-                    age = 1000 * (drawn - self.zero - shown[0].time)
-                    self.report.ages_ms.append(age)
-                    self.age_ms += (age - self.age_ms) / 10
-            else:
-                key = window.key()
-            if key in ("q", ESCAPE) or (drawn and window.closed):
-                break
-            if key == "r":
-                self.toggle_recording()
-            elif key == "s" and shown:
-                self.save_snapshot(view.draw(*shown))
-            elif key:
-                view.react(key)
-
-    def newest(
-        self, seen: int, timeout: float
-    ) -> tuple[int, tuple[Frame, Localization | None] | None]:
-        """What to show next, if there is something newer than number `seen`."""
-        if self.options.in_step:
-            return self.pairs.after(seen, timeout)
-        number, frame = self.frames.after(seen, timeout)
-        if frame is None:
-            return number, None
-        pair = self.pairs.latest
-        fits = pair is not None and frame.time - pair[0].time < MAP_LASTS_S
-        return number, (frame, pair[1] if pair and fits else None)
+            for sink in self.sinks:
+                sink.turn()
 
     def open(self) -> None:
         """Opens all that was asked for, then sets the clock's zero and starts the threads."""
         options, spec = self.options, self.engine.spec
-        self.camera = Camera(options.camera, options.size, options.fps)
-        if options.microphone != "none":
-            self.microphone = Microphone(options.microphone)
-        rate = self.microphone.rate if self.microphone else None
-        again = options.overwrite
-        if options.record:
-            self.raw = (Recorder(options.record, rate, overwrite=again),)
-        if options.out:
-            self.drawn = (Recorder(options.out, rate, Overlay(spec.thresholds).draw, 0.0, again),)
-        if options.events:
-            self.events = EventStream(options.events, spec, self.camera_name, again)
+        self.source.open()
+        for sink in sinks_of(options, spec, self.source):
+            self.sinks = (*self.sinks, sink)
         first = self.engine.maps()  # a network's first run takes longer than all others
         first.watch(0.0, np.zeros((*spec.picture_size, 3), np.uint8), self.timeline)
         first.map()
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again and again takes tens of ms
+        if options.window:
+            self.sinks = (*self.sinks, Screen(self, spec.thresholds, options.in_step))
         self.zero = time.monotonic()
         self.report.cpu_seconds = -time.process_time()
-        self.camera.start(self.zero, self.take_picture)
-        if self.microphone:
-            late = options.av_offset_ms / 1000
-            self.microphone.start(self.zero, self.timeline, self.take_sound, late)
+        self.source.start(self.zero, self.timeline, self.take_picture, self.take_sound)
         self.worker.start()
 
     def close(self) -> None:
-        """Ends all threads, devices first, and completes every file.
+        """Ends all threads, the source's first, and completes every file.
 
         Raises:
             UserError: one of them couldn't be; the others are.
         """
         self.stop.set()
-        if self.camera:
+        if self.zero is not None:
             self.report.seconds = time.monotonic() - self.zero
             self.report.cpu_seconds += time.process_time()
-            self.report.pictures = self.camera.taken
-            self.camera.close()
+            self.report.pictures = self.source.taken
+        self.source.close()
         if self.worker.is_alive():
             self.worker.join(1.0)
-        if self.microphone:
-            self.microphone.close()
         faults = []
-        for sink in (*self.raw, *self.drawn, *((self.events,) if self.events else ())):
+        for sink in self.sinks:
             try:
                 sink.close()
             except UserError as error:
                 faults.append(error)
-        self.report.files += [r.path for r in (*self.raw, *self.drawn) if r.path.exists()]
+            self.note_file(sink)
         if faults:
             raise faults[0]
 
     def take_picture(self, frame: Frame) -> None:
         self.frames.put(frame)
-        for recorder in self.raw:
-            recorder.picture(frame)
+        for sink in self.sinks:
+            sink.captured(frame)
+        self.news.set()
 
     def take_sound(self, index: int, samples: Samples) -> None:
-        for recorder in (*self.raw, *self.drawn):
-            recorder.sound(index, samples)
-
-    def toggle_recording(self) -> None:
-        """Starts a recording with overlay in the current folder, or ends it."""
-        try:
-            if self.keyed:
-                ended, self.keyed = self.keyed, None
-                self.drawn = tuple(r for r in self.drawn if r is not ended)
-                ended.close()
-                self.report.files.append(ended.path)
-                _say(f"wrote {ended.path}")
-                return
-            spec = self.engine.spec
-            hop_s = spec.window.hop / spec.window.rate
-            self.keyed = Recorder(
-                _new_file(".mp4"),
-                self.microphone.rate if self.microphone else None,
-                Overlay(spec.thresholds).draw,
-                start=math.ceil((time.monotonic() - self.zero) / hop_s) * hop_s,
-            )
-            self.drawn = (*self.drawn, self.keyed)
-        except UserError as fault:  # a key ends nothing but what it stands for
-            _say(str(fault))
-
-    def save_snapshot(self, picture: Any) -> None:
-        path = _new_file(".png")
-        try:
-            path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-        except OSError as fault:
-            _say(f"{path}: can't be written; {fault.strerror}")
-        else:
-            _say(f"wrote {path}")
-
-    def figures(self, shown: Frame) -> Figures:
-        assert self.camera
-        latest = self.pairs.latest
-        old = 1000 * (time.monotonic() - self.zero - shown.time)  # more where none comes
-        notes = [f"recording {r.path.name}" for r in (*self.raw, *self.drawn)]
-        if self.microphone is None:
-            notes.append("no microphone, as asked")
-        return Figures(
-            self.camera.rate.per_second,
-            self.maps.per_second,
-            max(self.age_ms, old),
-            self.report.skipped,
-            latest[1] if latest else None,
-            tuple(notes),
-        )
+        for sink in self.sinks:
+            sink.heard(index, samples)
 
     def missing(self) -> list[str]:
         """What is wrong at the moment, a line each."""
-        lines = []
-        if self.camera and (fault := self.camera.missing):
-            lines.append(f"{self.camera_name}: {fault}")
-        if self.microphone and (fault := self.microphone.missing):
-            lines.append(f"microphone: {fault}")
-        if self.events and self.events.problem:
-            lines.append(f"events: {self.events.problem}")
-        for recorder in (*self.raw, *self.drawn):
-            if recorder.problem:
-                lines.append(f"{recorder.path}: {recorder.problem}")
-            elif recorder.lost:
-                lines.append(f"{recorder.path}: the encoder can't keep up, pictures are missing")
-        return lines
+        return [*self.source.missing, *(line for sink in self.sinks if (line := sink.missing))]
 
     def say_what_changed(self) -> None:
         """Says on stderr what has begun to be missing, and what is back."""
@@ -325,6 +222,65 @@ class _Session:
         for line in self.said - lines:
             _say(f"{line.split(':')[0]}: back")
         self.said = lines
+
+    def note_file(self, sink: Sink) -> None:
+        if sink.file and sink.file.exists():
+            self.report.files.append(sink.file)
+
+    # What the window asks for.
+
+    def age_ms(self, frame: Frame) -> float:
+        assert self.zero is not None, "pictures come after the start"
+        return 1000 * (time.monotonic() - self.zero - frame.time)
+
+    def figures(self, age_ms: float) -> Figures:
+        notes = [note for sink in self.sinks if (note := sink.note)]
+        return Figures(
+            self.source.per_second,
+            self.maps.per_second,
+            age_ms,
+            self.report.skipped,
+            self.latest,
+            (*notes, *self.source.notes),
+        )
+
+    def shown(self, age_ms: float) -> None:
+        self.report.ages_ms.append(age_ms)
+
+    def quit(self) -> None:
+        self.stop.set()
+
+    def toggle_recording(self) -> None:
+        """Starts a recording with overlay in the current folder, or ends it."""
+        try:
+            if self.keyed:
+                ended, self.keyed = self.keyed, None
+                self.sinks = tuple(sink for sink in self.sinks if sink is not ended)
+                ended.close()
+                self.note_file(ended)
+                _say(f"wrote {ended.file}")
+                return
+            spec = self.engine.spec
+            hop_s = spec.window.hop / spec.window.rate
+            assert self.zero is not None, "keys come after the start"
+            self.keyed = Recorder(
+                self.new_file(".mp4"),
+                self.source.rate,
+                Overlay(spec.thresholds).draw,
+                start=math.ceil((time.monotonic() - self.zero) / hop_s) * hop_s,
+            )
+            self.sinks = (*self.sinks, self.keyed)
+        except UserError as fault:  # a key ends nothing but what it stands for
+            _say(str(fault))
+
+    def new_file(self, suffix: str) -> Path:
+        """A name in the current folder that says when, to the millisecond."""
+        now = time.time()
+        moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+        return Path(f"avsl-{moment}-{round(now % 1 * 1000):03}{suffix}")
+
+    def say(self, line: str) -> None:
+        _say(line)
 
     def _guard(self) -> None:
         try:
@@ -363,13 +319,6 @@ def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
-
-
-def _new_file(suffix: str) -> Path:
-    """A name in the current folder that says when, to the millisecond."""
-    now = time.time()
-    moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    return Path(f"avsl-{moment}-{round(now % 1 * 1000):03}{suffix}")
 
 
 def _say(line: str) -> None:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from avsl.demos.scenes import Scene, make_scene
 from avsl.demos.scenes.voices import noise
 from avsl.engines import Engine, Localization, Localizer, Resizer, SoundTimeline, UserError
+from avsl.realtime.drawing.canvas import Canvas
 from avsl.realtime.drawing.lettering import text
-from avsl.realtime.drawing.overlay import Canvas, Overlay
+from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.sources.video_file import Sound, open_video
 
 LONGEST_S = 30.0

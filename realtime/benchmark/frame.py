@@ -9,8 +9,9 @@ import numpy as np
 
 from avsl.engines import Localization, SoundTimeline
 from avsl.engines.engine import TensorEngine
+from avsl.realtime.drawing.canvas import Canvas
 from avsl.realtime.drawing.gpu_overlay import GpuPictures
-from avsl.realtime.drawing.overlay import Canvas, Overlay
+from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.sources.frames import Frame
 
 

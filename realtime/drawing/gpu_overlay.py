@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import av
 import numpy as np
@@ -18,9 +18,10 @@ from torch import Tensor
 from avsl.engines import Localization, SoundTimeline, UserError, describe
 from avsl.engines.backends.gpu_pictures import GpuResizer
 from avsl.engines.engine import Listener, TensorEngine
-from avsl.engines.localization import Evidence, Map
+from avsl.engines.localization import Map
 from avsl.engines.windows import Samples
-from avsl.realtime.drawing.overlay import Canvas, Overlay, Plane, Tinted, bilinear
+from avsl.realtime.drawing.canvas import Canvas, Plane, Tinted
+from avsl.realtime.drawing.overlay import Overlay, bilinear
 from avsl.realtime.sources.frames import Frame
 from avsl.realtime.sources.video_file import Sound
 
@@ -139,9 +140,9 @@ class GpuPictures:
 
     def _describe(self, pair: Pair, map_: Map) -> Localization:
         silent, thresholds = pair.samples is None, self._engine.spec.thresholds
-        found = describe(pair.frame.time, map_.copy(), pair.level, silent, thresholds)
-        network: Evidence = "network"
-        return replace(found, evidence=(network,) * len(found.peaks))
+        return describe(
+            pair.frame.time, map_.copy(), pair.level, silent, thresholds, lambda peak: "network"
+        )
 
 
 def drawn_on_gpu(

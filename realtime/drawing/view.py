@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from avsl.realtime.sources.opencv import cv2  # before everything that imports av
@@ -14,6 +14,7 @@ import numpy as np
 
 from avsl.engines import Localization, Thresholds
 from avsl.engines.localization import FLOOR_DB
+from avsl.realtime.drawing import label
 from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.sources.frames import Frame
 
@@ -87,7 +88,7 @@ class View:
         planes = frame.picture.to_ndarray()  # a copy: others use the same picture
         if self._mirror:
             _mirror(planes, frame.picture.height)
-            now = now and _mirrored(now)
+            now = now and now.mirrored()
         if now:
             canvas = av.VideoFrame.from_numpy_buffer(planes, "yuv420p")
             canvas.colorspace = frame.picture.colorspace
@@ -114,7 +115,7 @@ def _lines(figures: Figures, frozen: bool) -> list[str]:
     if now:
         bars = "|" * round(20 * (1 + max(now.level_db, -60.0) / 60))
         level = "digital silence" if now.level_db <= FLOOR_DB else f"{now.level_db:.0f} dB"
-        heard = f"{bars:.<20}  {level}   {now.state} {now.score:.2f}"
+        heard = f"{bars:.<20}  {level}   {label.line(now)}"
     return [
         f"camera {figures.camera_fps:.1f} fps   maps {figures.maps_per_s:.1f}/s   "
         f"age {figures.age_ms:.0f} ms   skipped {figures.skipped}",
@@ -129,15 +130,6 @@ def _mirror(planes: Any, height: int) -> None:
     planes[:height] = planes[:height, ::-1].copy()
     chroma = planes[height:].reshape(height, -1)  # two rows of half the width in each row
     chroma[:] = chroma[:, ::-1].copy()
-
-
-def _mirrored(now: Localization) -> Localization:
-    return replace(
-        now,
-        map=np.ascontiguousarray(now.map[:, ::-1]),
-        peaks=tuple((1 - x, y, p) for x, y, p in now.peaks),
-        boxes=tuple((1 - x1, y0, 1 - x0, y1, p) for x0, y0, x1, y1, p in now.boxes),
-    )
 
 
 def _panel(picture: Any, lines: Sequence[tuple[str, Colour]]) -> None:

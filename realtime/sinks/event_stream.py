@@ -10,13 +10,16 @@ import threading
 from pathlib import Path
 
 from avsl.engines import EngineSpec, Localization, UserError
+from avsl.realtime.drawing.canvas import Tinted
 from avsl.realtime.sinks.events import EventWriter
+from avsl.realtime.sinks.sink import Sink
+from avsl.realtime.sources.frames import Frame
 
 WAITING = 256
 """Events that a reader may be behind before they are dropped for it."""
 
 
-class EventStream:
+class EventStream(Sink):
     """Writes localizations as JSON lines to `target` (`-` is stdout) in a thread of its own.
 
     Raises:
@@ -31,12 +34,17 @@ class EventStream:
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
 
-    def put(self, localization: Localization) -> None:
-        """Never waits."""
+    def localized(
+        self, frame: Frame, localization: Localization, tinted: Tinted | None = None
+    ) -> None:
         try:
             self._queue.put_nowait(localization)
         except queue.Full:
             self.dropped += 1
+
+    @property
+    def missing(self) -> str | None:
+        return self.problem and f"events: {self.problem}"
 
     def close(self) -> None:
         """Writes what waits and completes the file; a reader that hangs is left behind.

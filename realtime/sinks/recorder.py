@@ -18,7 +18,8 @@ from av.video.reformatter import VideoReformatter
 from avsl.engines.errors import UserError
 from avsl.engines.localization import Localization
 from avsl.engines.windows import Samples
-from avsl.realtime.drawing.overlay import Tinted
+from avsl.realtime.drawing.canvas import Tinted
+from avsl.realtime.sinks.sink import Sink
 from avsl.realtime.sources.frames import Frame
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
@@ -36,11 +37,12 @@ AAC_FRAME = 1024
 Draw = Callable[[av.VideoFrame, Localization, Tinted | None], None]
 
 
-class Recorder:
-    """Writes what `picture` and `sound` are given, in a thread of its own, in step.
+class Recorder(Sink):
+    """Writes sound, and yuv420p pictures in order of time: as they were captured or, with `draw`,
+    with what was found drawn on them; in a thread of its own, in step.
 
-    Neither call ever waits. The file is written beside `path`, as `film.partial.mp4`, and
-    renamed by `close`; what a crash leaves there is playable.
+    The file is written beside `path`, as `film.partial.mp4`, and renamed by `close`; what a crash
+    leaves there is playable.
 
     `rate` is that of the sound, None for a file without. Time 0 in the file is `start` on the
     session's clock; what comes from before is left out. Where `start` lies on the hop grid of an
@@ -62,7 +64,7 @@ class Recorder:
             raise UserError(f"{path}: live recordings are written as {', '.join(SUFFIXES)}")
         if path.exists() and not overwrite:
             raise UserError(f"{path}: exists already; --overwrite replaces it")
-        self.path = path
+        self._path = path
         self.lost = 0
         """Pictures that found the queue full and are not in the file."""
         self.problem: str | None = None
@@ -81,10 +83,17 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
-    def picture(
-        self, frame: Frame, localization: Localization | None = None, tinted: Tinted | None = None
+    def captured(self, frame: Frame) -> None:
+        if self._draw is None:
+            self._take(frame, None, None)
+
+    def localized(
+        self, frame: Frame, localization: Localization, tinted: Tinted | None = None
     ) -> None:
-        """A yuv420p picture, and what `draw` is to draw on it. Pictures come in order of time."""
+        if self._draw:
+            self._take(frame, localization, tinted)
+
+    def _take(self, frame: Frame, localization: Localization | None, tinted: Tinted | None) -> None:
         size = frame.picture.width * frame.picture.height * 3 // 2
         if frame.time < self._start or self.problem:
             return
@@ -94,10 +103,25 @@ class Recorder:
         self._put += 1
         self._queue.put((frame, localization, tinted))
 
-    def sound(self, index: int, samples: Samples) -> None:
-        """Sound whose first sample is number `index` on the session's clock, at `rate`."""
+    def heard(self, index: int, samples: Samples) -> None:
         if self._rate and not self.problem:
             self._queue.put((index - round(self._start * self._rate), samples))
+
+    @property
+    def missing(self) -> str | None:
+        if self.problem:
+            return f"{self.file}: {self.problem}"
+        if self.lost:
+            return f"{self.file}: the encoder can't keep up, pictures are missing"
+        return None
+
+    @property
+    def note(self) -> str:
+        return f"recording {self.file.name}"
+
+    @property
+    def file(self) -> Path:
+        return self._path
 
     def close(self) -> None:
         """Writes what waits, ends the file and gives it its name.
@@ -108,11 +132,11 @@ class Recorder:
         self._queue.put(None)
         self._thread.join()
         if self.problem:
-            raise UserError(f"{self.path}: {self.problem}; what there is: {self._partial}")
+            raise UserError(f"{self._path}: {self.problem}; what there is: {self._partial}")
         if self._put == 0:
             self._partial.unlink()
         else:
-            self._partial.replace(self.path)
+            self._partial.replace(self._path)
 
     def _run(self) -> None:
         try:

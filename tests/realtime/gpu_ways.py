@@ -20,8 +20,9 @@ from avsl.engines import Resizer, SoundTimeline, Thresholds, describe
 from avsl.engines.backends.gpu_pictures import GpuResizer
 from avsl.engines.engine import NetworkEngine, NetworkMaps
 from avsl.realtime import annotate as files
+from avsl.realtime.drawing.canvas import Canvas
 from avsl.realtime.drawing.gpu_overlay import GpuPictures
-from avsl.realtime.drawing.overlay import Canvas, Overlay
+from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.sinks.video_file import VideoWriter
 from avsl.realtime.sources.frames import Frame
 

@@ -35,8 +35,8 @@ def feed(recorder: Recorder, seconds: float, start: float = 12.34, clicks: bool 
         now = start + k / 30 + 0.003 * np.sin(k)  # cameras aren't regular
         if clicks:
             at = round(k / 30 * RATE)
-            recorder.sound(first + at, sound[at : at + RATE // 30])
-        recorder.picture(frame(now, 220 if now % 1 < 0.1 else 40))
+            recorder.heard(first + at, sound[at : at + RATE // 30])
+        recorder.captured(frame(now, 220 if now % 1 < 0.1 else 40))
 
 
 def read(path: Path) -> tuple[list[tuple[float, float]], list[float]]:
@@ -93,7 +93,7 @@ def test_missing_sound_becomes_silence_and_what_follows_stays_in_step(tmp_path: 
 def test_a_camera_that_changes_its_size(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "a.mp4", None)
     for k in range(10):
-        recorder.picture(frame(k / 30, size=(64, 48) if k < 5 else (128, 96)))
+        recorder.captured(frame(k / 30, size=(64, 48) if k < 5 else (128, 96)))
     recorder.close()
     assert len(read(tmp_path / "a.mp4")[0]) == 10
 
@@ -127,7 +127,7 @@ def test_a_full_queue_loses_pictures_and_counts_them(
     recorder = Recorder(tmp_path / "a.mp4", None, draw=lambda *_: time.sleep(0.02))
     what = object()
     for k in range(40):
-        recorder.picture(frame(k / 30), what)  # type: ignore[arg-type]
+        recorder.localized(frame(k / 30), what)  # type: ignore[arg-type]
     recorder.close()
     assert recorder.lost > 10
     assert len(read(tmp_path / "a.mp4")[0]) == 40 - recorder.lost

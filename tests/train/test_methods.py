@@ -157,7 +157,7 @@ def test_both_encoders_learn_from_a_method_s_similarity(name: str) -> None:
 
 
 def test_a_recipe_names_what_is_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="base must be one of own, ez-vsl$"):
+    with pytest.raises(UserError, match=r"base must be one of own, ez-vsl$"):
         load_recipe(toy(tmp_path))
     add(monkeypatch, Toy())
     recipe = load_recipe(toy(tmp_path))
