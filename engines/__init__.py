@@ -1,4 +1,5 @@
-"""What an engine is (networks, windows, bundles) and how it runs.
+"""What an engine is (networks, windows, bundles) and how it runs: what somebody's own program needs
+of it, with an example each in demos/PYTHON.md.
 
 Names are imported when they are first asked for: an error message needs no numpy, and where a
 window is to be opened, cv2 must be imported before the av that pictures need.

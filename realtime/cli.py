@@ -18,7 +18,7 @@ from avsl.engines.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
     from avsl.engines import Engine
-    from avsl.realtime.annotate import Report
+    from avsl.realtime.films import Report
 
 # What each way to run needs is imported there: a camera's window wants cv2 before av, and a file
 # wants neither cv2 nor sounddevice.
@@ -30,7 +30,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-STATES = ("sounding", "unsure", "unseen", "silent")
 FILES, LIVE = "Video files", "Camera and microphone"
 
 
@@ -211,8 +210,8 @@ def _annotate(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
 
-    from avsl.realtime.annotate import Progress as Done
-    from avsl.realtime.annotate import annotate
+    from avsl.realtime.films import Progress as Done
+    from avsl.realtime.films import annotate
 
     columns = (
         TextColumn("{task.description}"),
@@ -274,7 +273,7 @@ def _annotate_all(
     events: Path | None,
     overwrite: bool,
 ) -> None:
-    from avsl.realtime.annotate import find_videos
+    from avsl.realtime.films import find_videos
     from avsl.realtime.sinks.video_file import CONTAINERS
 
     videos = find_videos(sources)
@@ -353,41 +352,12 @@ def _demo(engine: Engine) -> None:
 
 
 def _verify(files: list[Path], engine: Engine, out: Path | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from avsl.realtime.verify import verify
+    from avsl.realtime.verify import tell, verify
 
     if len(files) > 2:
         raise UserError(f"{files[2]}: --verify takes FILE and one OTHER")
     strip = out or Path("avsl-verify.png")
-    verdict = verify(files[0], files[1] if len(files) == 2 else None, engine, strip)
-    own = verdict.hearings[0]
-    table = Table("sound", "map changed", "lit", *STATES)
-    for hearing in verdict.hearings:
-        count = len(hearing.found)
-        states = hearing.states
-        moved = hearing.moved(own)
-        table.add_row(
-            hearing.name,
-            "-" if hearing is own or moved != moved else f"{100 * moved:.0f} %",
-            f"{100 * hearing.glow:.2f} %",
-            *(f"{100 * states[state] / count:.0f} %" for state in STATES),
-        )
-    Console().print(table)
-    print(
-        "map changed: 0 % as with its own sound, 100 % nothing in common. lit: how much of the\n"
-        "picture glows. The rest: on how many pictures. Silence and noise should light nothing."
-    )
-    if verdict.listens is None and own.states["sounding"]:
-        say = "Can't say: the other sound is silent where something glows; name an OTHER file."
-    elif verdict.listens is None:
-        say = "Can't say: with the file's own sound nothing glows; the engine knows none of it."
-    elif verdict.listens:
-        say = "The engine listens: the map follows the sound."
-    else:
-        say = "The engine does not listen here: the map stays though the sound changes."
-    print(f"{say}\n{strip}: some of the pictures, a column for each sound")
+    tell(verify(files[0], files[1] if len(files) == 2 else None, engine, strip))
 
 
 def main() -> None:

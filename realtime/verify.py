@@ -12,6 +12,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
 from avsl.demos.scenes import Scene, make_scene
 from avsl.demos.scenes.voices import noise
@@ -21,6 +23,7 @@ from avsl.realtime.drawing.lettering import text
 from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.sources.video_file import Sound, open_video
 
+STATES = ("sounding", "unsure", "unseen", "silent")
 LONGEST_S = 30.0
 """More than this of a file says nothing new."""
 SHOWN = 4
@@ -228,3 +231,33 @@ def write_png(path: Path, frame: av.VideoFrame) -> None:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         raise UserError(f"{path}: can't be written; {error.strerror}") from None
+
+
+def tell(verdict: Verdict) -> None:
+    """Prints what was found, as a table and a sentence."""
+    own = verdict.hearings[0]
+    table = Table("sound", "map changed", "lit", *STATES)
+    for hearing in verdict.hearings:
+        count = len(hearing.found)
+        states = hearing.states
+        moved = hearing.moved(own)
+        table.add_row(
+            hearing.name,
+            "-" if hearing is own or moved != moved else f"{100 * moved:.0f} %",
+            f"{100 * hearing.glow:.2f} %",
+            *(f"{100 * states[state] / count:.0f} %" for state in STATES),
+        )
+    Console().print(table)
+    print(
+        "map changed: 0 % as with its own sound, 100 % nothing in common. lit: how much of the\n"
+        "picture glows. The rest: on how many pictures. Silence and noise should light nothing."
+    )
+    if verdict.listens is None and own.states["sounding"]:
+        say = "Can't say: the other sound is silent where something glows; name an OTHER file."
+    elif verdict.listens is None:
+        say = "Can't say: with the file's own sound nothing glows; the engine knows none of it."
+    elif verdict.listens:
+        say = "The engine listens: the map follows the sound."
+    else:
+        say = "The engine does not listen here: the map stays though the sound changes."
+    print(f"{say}\n{verdict.strip}: some of the pictures, a column for each sound")

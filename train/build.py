@@ -58,7 +58,7 @@ def _engine_of_run(
     from avsl.train.data.material import open_material
     from avsl.train.finish import finish
     from avsl.train.fit import stage_networks, stages
-    from avsl.train.methods import method_of
+    from avsl.train.methods.method import method_of
     from avsl.train.recipe import CHOICES, casts_of, load_recipe
 
     if not (source / "recipe.toml").exists():

@@ -14,8 +14,7 @@ from avsl.engines.networks import Network
 from avsl.train.data.material import SLACK_S, Material, Part, Source, spec_of
 from avsl.train.data.pool import Pool
 from avsl.train.fit import stages
-from avsl.train.methods import method_of
-from avsl.train.methods.method import Networks, Students
+from avsl.train.methods.method import Networks, Students, method_of
 from avsl.train.processes import gather
 from avsl.train.recipe import Recipe, casts_of
 

@@ -21,8 +21,7 @@ from avsl.engines import UserError
 from avsl.engines.networks import Ensemble, Network
 from avsl.train.data.batches import loader
 from avsl.train.data.material import Material, spec_of
-from avsl.train.methods import method_of
-from avsl.train.methods.method import Networks, Students
+from avsl.train.methods.method import Networks, Students, method_of
 from avsl.train.processes import gather, share_statistics
 from avsl.train.recipe import Recipe, load_recipe
 from avsl.train.run import (

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from avsl.demos.scenes import DRAWN, Cast
 from avsl.demos.scenes.cutouts import PREPARED, load_cutouts
 from avsl.engines import UserError
-from avsl.train.methods import METHODS
+from avsl.train.methods.registry import METHODS
 
 CHOICES = {
     "picture": ("small", "medium", "resnet18"),

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from avsl.engines import UserError, choose_engine
-from avsl.realtime.annotate import annotate, find_videos
+from avsl.realtime import annotate, find_videos
 
 
 def main(source: Path, target: Path) -> None:

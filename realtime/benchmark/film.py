@@ -102,7 +102,7 @@ def timed(work: Callable[[], Any]) -> float:
 
 def benchmark_files(film: Path, rounds: int, engine: Any, rivals: bool) -> dict[str, Any]:
     """Times annotating a film against its floor, its stages, and, of a network, its `rivals`."""
-    from avsl.realtime.annotate import annotate
+    from avsl.realtime.films import annotate
 
     out = film.with_name("out.mp4")
     frames = pass_through(film, out)

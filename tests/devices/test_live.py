@@ -24,7 +24,7 @@ from avsl.demos.scenes.movers import SECONDS, MovingScene
 from avsl.engines import Engine, open_engine
 from avsl.engines.bundle import DRAWN
 from avsl.engines.motion.engine import MotionEngine
-from avsl.realtime.annotate import annotate
+from avsl.realtime.films import annotate
 
 CELL = 1 / 20
 

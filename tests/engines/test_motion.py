@@ -18,7 +18,7 @@ from avsl.engines import DEFAULT, Localization, Localizer, SoundTimeline, UserEr
 from avsl.engines.both import BothEngine, combined
 from avsl.engines.motion.engine import BINS_PER_S, MotionEngine, MotionMaps
 from avsl.engines.motion.steady import luma, moved
-from avsl.realtime.annotate import annotate
+from avsl.realtime.films import annotate
 from avsl.realtime.verify import verify
 
 CELLS = (20, 20)

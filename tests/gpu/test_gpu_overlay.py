@@ -21,9 +21,9 @@ from helpers import ToneEngine, make_video, switching, tone  # noqa: E402
 from avsl.engines import open_engine  # noqa: E402
 from avsl.engines.bundle import DRAWN  # noqa: E402
 from avsl.engines.engine import on_gpu  # noqa: E402
-from avsl.realtime.annotate import annotate  # noqa: E402
 from avsl.realtime.drawing.gpu_overlay import GpuPictures  # noqa: E402
 from avsl.realtime.drawing.overlay import Overlay  # noqa: E402
+from avsl.realtime.films import annotate  # noqa: E402
 from avsl.realtime.sources.frames import Frame  # noqa: E402
 
 pytestmark = [

@@ -9,7 +9,7 @@ import numpy as np
 from helpers import ToneEngine
 
 from avsl.engines import UserError
-from avsl.realtime.annotate import annotate
+from avsl.realtime.films import annotate
 
 
 def mutate(data: bytes, seed: int) -> bytes:

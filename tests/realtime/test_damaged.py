@@ -14,7 +14,7 @@ import pytest
 from helpers import ToneEngine, faults, frame_times, make_video, tone
 
 from avsl.engines import UserError
-from avsl.realtime.annotate import annotate
+from avsl.realtime.films import annotate
 
 
 def avsl(*arguments: str, cwd: Path, **more) -> subprocess.CompletedProcess[str]:
@@ -212,7 +212,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from helpers import ToneEngine
-from avsl.realtime.annotate import annotate
+from avsl.realtime.films import annotate
 pages = {}
 def progress(done):
     if done.frames in (1000, 3990):

@@ -22,7 +22,7 @@ from helpers import (
 )
 
 from avsl.engines import UserError
-from avsl.realtime.annotate import annotate, find_videos
+from avsl.realtime.films import annotate, find_videos
 from avsl.realtime.sources.video_file import Sound, open_video
 
 NTSC = Fraction(30_000, 1001)

@@ -269,7 +269,7 @@ def test_the_call_that_is_timed_does_all_of_it(monkeypatch) -> None:
 
 def test_nothing_of_torch_on_the_cpu_path() -> None:
     code = (
-        "import sys, avsl.realtime.annotate, avsl.realtime.sinks.recorder, avsl.engines.engine;"
+        "import sys, avsl.realtime.films, avsl.realtime.sinks.recorder, avsl.engines.engine;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

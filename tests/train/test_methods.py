@@ -21,10 +21,10 @@ from torch import Tensor, nn  # noqa: E402
 from avsl.engines import UserError, open_engine  # noqa: E402
 from avsl.train.cli import main  # noqa: E402
 from avsl.train.fit import stages  # noqa: E402
-from avsl.train.methods import METHODS, method_of, named  # noqa: E402
 from avsl.train.methods.dmt import Dmt  # noqa: E402
-from avsl.train.methods.method import Method, Networks  # noqa: E402
+from avsl.train.methods.method import Method, Networks, method_of, named  # noqa: E402  # noqa: E402
 from avsl.train.methods.objectives import cosines  # noqa: E402
+from avsl.train.methods.registry import METHODS  # noqa: E402
 from avsl.train.recipe import Recipe, load_recipe  # noqa: E402
 from avsl.train.run import read_metrics  # noqa: E402
 

@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 from torch import Tensor  # noqa: E402
 
 from avsl.engines.networks.parts import unit  # noqa: E402
-from avsl.train.methods import named  # noqa: E402
+from avsl.train.methods.method import named  # noqa: E402
 from avsl.train.methods.objectives import contrastive_loss, pixel_loss  # noqa: E402
 from avsl.train.recipe import Recipe  # noqa: E402
 

@@ -29,8 +29,8 @@ from avsl.train.data.batches import Clips, Step, Steps, loader
 from avsl.train.data.material import Material, PackSource, Part, spec_of
 from avsl.train.data.pack import pack_scenes
 from avsl.train.fit import Stage, Trainer
-from avsl.train.methods import named
 from avsl.train.methods.dmt import pseudo_labels
+from avsl.train.methods.method import named
 from avsl.train.methods.objectives import contrastive_loss, pixel_loss
 from avsl.train.recipe import Recipe
 

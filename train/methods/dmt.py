@@ -31,9 +31,8 @@ from torch.utils.data import Dataset
 from avsl.engines.networks import Network
 from avsl.train.data.batches import Clips, Step, Steps
 from avsl.train.data.material import Material
-from avsl.train.methods import named
 from avsl.train.methods.kinds import KindSteps, kinds_loss
-from avsl.train.methods.method import Gather, LoadBest, Log, Method, Networks
+from avsl.train.methods.method import Gather, LoadBest, Log, Method, Networks, named
 from avsl.train.methods.objectives import contrastive_loss, pixel_loss
 from avsl.train.recipe import Recipe
 

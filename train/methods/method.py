@@ -1,9 +1,14 @@
-"""What a method is to the trainer (`fit.py`), and the networks that it works on."""
+"""What a method is to the trainer (`fit.py`), and the networks that it works on.
+
+A method is a file that defines `METHOD`, and has a line in registry.py. The recipe's `base` names
+it; DMT (dmt.py) stands over every method that has no stages of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Protocol, cast
 
 import torch
@@ -14,6 +19,7 @@ from avsl.engines.networks import Ensemble, Network
 from avsl.train.data.batches import Clips, Steps
 from avsl.train.data.material import Material, spec_of
 from avsl.train.methods.objectives import contrastive_loss
+from avsl.train.methods.registry import DMT, METHODS
 from avsl.train.recipe import Recipe
 from avsl.train.scoring.validate import validate
 
@@ -146,3 +152,18 @@ class Method(Protocol):
         if combine == "B":
             return Ensemble(networks[1:]).eval()
         return Ensemble(networks, "product" if combine == "product" else "mean").eval()
+
+
+def named(name: str) -> Method:
+    """The method of a name in `METHODS`."""
+    return _in(METHODS[name])
+
+
+def method_of(recipe: Recipe) -> Method:
+    """What trains by a recipe: its `base` in stages of its own, or else DMT over it."""
+    base = named(recipe.base)
+    return base if base.stages(recipe) else _in(DMT)
+
+
+def _in(module: str) -> Method:
+    return cast(Method, import_module(module).METHOD)
