@@ -4,6 +4,7 @@ that holds it all."""
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import zipfile
@@ -117,6 +118,21 @@ def test_tests_mirror_the_wings() -> None:
     for wing in WINGS:
         assert list((tests / wing).glob("test_*.py")), wing
         assert (ROOT / wing / "README.md").exists(), wing
+
+
+def test_the_readme_is_a_page() -> None:
+    assert (ROOT / "README.md").read_text("utf-8").count("\n") < 130
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("*/*.md")),
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_what_a_page_points_to_is_there(page: Path) -> None:
+    text = page.read_text("utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert not [link for link in links if not (page.parent / link).exists()]
 
 
 def listed(*command: str) -> list[str]:
