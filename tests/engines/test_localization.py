@@ -85,3 +85,17 @@ def test_lasting_music_stays_sound() -> None:
 def test_ticking_doesn_t_flicker() -> None:
     ticks = ([-30.0] + [-80.0] * 8) * 20
     assert all(run(ticks))
+
+
+def test_mirrored_is_the_other_way_round_and_twice_is_as_before() -> None:
+    found = describe(1.0, spots((4, 5, 0.9)), -20, False, T, lambda peak: "network")
+    turned = found.mirrored()
+    assert np.array_equal(turned.map, found.map[:, ::-1])
+    (x, y, p), (other_x, other_y, other_p) = found.peaks[0], turned.peaks[0]
+    assert (other_x, other_y, other_p) == (1 - x, y, p)
+    x0, y0, x1, y1, p = turned.boxes[0]
+    assert x0 <= other_x <= x1 and y0 <= other_y <= y1
+    again = turned.mirrored()
+    assert np.array_equal(again.map, found.map)
+    assert np.allclose(again.boxes, found.boxes)
+    assert (turned.evidence, turned.state, turned.time) == (("network",), found.state, found.time)
