@@ -72,12 +72,12 @@ def is_cover(stream: Any) -> bool:
 
 def keeps_times(container: Any) -> bool:
     """Whether the container says when its pictures are shown: bare streams don't."""
-    return not container.format.flags & Flags.no_timestamps
+    return not container.format.flags & Flags.no_timestamps.value
 
 
 def begins_anew(container: Any) -> bool:
     """Whether the container's times may leap ahead in the middle, as a broadcast's do."""
-    return bool(container.format.flags & Flags.ts_discont)
+    return bool(container.format.flags & Flags.ts_discont.value)
 
 
 def display_matrix(picture: av.VideoFrame) -> bytes | None:
