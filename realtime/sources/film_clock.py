@@ -21,6 +21,9 @@ AHEAD_S = 60.0
 """A broadcast's track that leaps so far past all that came before begins anew as well."""
 PRIMING_S = 0.1
 """Sound before zero by no more is what a decoder needs to start; nobody hears it."""
+MOST_LEAD = Fraction(1, 2)
+"""How much later than the film's first track another may begin, for this to be believed of what
+begins anew as well."""
 LIMIT = 1 << 62
 
 
@@ -68,8 +71,14 @@ class FilmClock:
     def __init__(self, container: Any) -> None:
         self._leaps = begins_anew(container)
         self._tracks: dict[int, _Track] = {}
-        pictures = _start(s for s in container.streams.video if not is_cover(s))
-        sound = _start(container.streams.audio)
+        tracks = [s for s in container.streams.video if not is_cover(s)]
+        pictures, sound = _start(tracks), _start(container.streams.audio)
+        first = min(pictures, sound)
+        tracks += container.streams.audio
+        # What begins anew begins most likely as the first did.
+        self._lead = {
+            s.index: min(max(_start([s]) - first, Fraction(0)), MOST_LEAD) for s in tracks
+        }
         self._shift = max(Fraction(0), -pictures)
         if sound + self._shift < -PRIMING_S:
             self._shift = -sound
@@ -88,9 +97,11 @@ class FilmClock:
             time = float(packet.dts * base)
             ahead = self._leaps and time + track.shift > self._end + AHEAD_S
             if time < track.last - BACK_S or (ahead and track.last > -float("inf")):
-                self._begin_anew(track, time)
+                self._begin_anew(track, packet, time)
             track.last = time
-            track.end = time + float(track.shift) + float((packet.duration or 0) * base)
+            shown = packet.dts if packet.pts is None else packet.pts
+            end = float((shown + (packet.duration or 0)) * base + track.shift)
+            track.end = max(track.end, end) if abs(track.end - end) < AHEAD_S else end
         if track.shift:
             moved = round(track.shift / base)
             packet.dts, packet.pts = (
@@ -102,14 +113,18 @@ class FilmClock:
     def _end(self) -> float:
         return max(track.end for track in self._tracks.values())
 
-    def _begin_anew(self, track: _Track, time: float) -> None:
-        """`track` goes on at `time`, its own: beside the others if they are there already (they
-        began anew before it, or it was off for a moment), else where all that came before ends."""
+    def _begin_anew(self, track: _Track, packet: Any, time: float) -> None:
+        """`track` goes on with `packet`, at `time` of its own: beside the others if they are there
+        already (they began anew before it, or it was off for a moment), else where all that came
+        before ends."""
         others = [other.end for other in self._tracks.values() if other is not track]
         here = time + float(self._shift)
         off = abs(time + float(track.shift) - track.end)
         if not any(abs(here - end) < off / 2 for end in others):
-            self._shift = Fraction(round((self._end - time) * 90_000), 90_000)
+            shown = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
+            lead = self._lead.get(packet.stream_index, Fraction(0))
+            # To the tick of a broadcast, which others can be rounded to.
+            self._shift = Fraction(round((self._end + float(lead - shown)) * 90_000), 90_000)
         track.shift = self._shift
 
 
