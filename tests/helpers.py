@@ -135,7 +135,8 @@ def make_video(
             for wave, track in zip(waves, tracks, strict=True):
                 context: Any = track.codec_context
                 t = np.arange(round(start * sound_rate), round(stop * sound_rate)) / sound_rate
-                samples = np.tile(wave(t).astype(np.float32), (context.layout.nb_channels, 1))
+                shape = context.layout.nb_channels, len(t)  # a wave may be of each channel
+                samples = np.ascontiguousarray(np.broadcast_to(wave(t), shape), np.float32)
                 block = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
                 block.sample_rate = sound_rate
                 block.pts, block.time_base = round(start * sound_rate), Fraction(1, sound_rate)
