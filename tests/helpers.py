@@ -118,6 +118,9 @@ def make_video(
         for name, value in (tags or {}).items():
             setattr(video.codec_context, name, value)
         tracks = [out.add_stream(sound_codec, rate=sound_rate, layout=layout) for _ in waves]
+        if sound_codec.startswith("wma"):  # it has no default
+            for track in tracks:
+                track.bit_rate = 64_000
 
         def write_pictures() -> None:
             for index, time in enumerate(times):
