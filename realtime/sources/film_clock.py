@@ -55,12 +55,22 @@ def _before_the_film(packet: Any) -> bool:
 
 @dataclass
 class _Track:
+    base: Fraction
+    """One tick of its times, seconds."""
     shift: Fraction
-    """From its own times to the film's, seconds."""
-    last: float
+    """From its own times to the film's, seconds; `ticks` is the same in its own."""
+    last: float = -float("inf")
     """Its own newest decoding time."""
-    end: float
+    end: float = -float("inf")
     """Where it ends so far, in the film."""
+
+    def __post_init__(self) -> None:
+        self.seconds = float(self.base)
+        self.moves(self.shift)
+
+    def moves(self, shift: Fraction) -> None:
+        """From here on, by so much."""
+        self.shift, self.ticks = shift, round(shift / self.base)
 
 
 class FilmClock:
@@ -87,25 +97,23 @@ class FilmClock:
         """Moves the times of one packet."""
         if packet.dts is None and packet.pts is None:
             return
-        base = packet.time_base
         track = self._tracks.get(packet.stream.index)
         if track is None:
-            track = _Track(self._shift, -float("inf"), -float("inf"))
+            track = _Track(Fraction(packet.time_base), self._shift)
             self._tracks[packet.stream.index] = track
         # Only times of decoding rise; without them a picture's own must do where all is well.
         if packet.dts is not None:
-            time = float(packet.dts * base)
-            ahead = self._leaps and time + track.shift > self._end + AHEAD_S
+            time = packet.dts * track.seconds
+            ahead = self._leaps and (track.ticks + packet.dts) * track.seconds > self._end + AHEAD_S
             if time < track.last - BACK_S or (ahead and track.last > -float("inf")):
                 self._begin_anew(track, packet, time)
             track.last = time
             shown = packet.dts if packet.pts is None else packet.pts
-            end = float((shown + (packet.duration or 0)) * base + track.shift)
+            end = (shown + (packet.duration or 0) + track.ticks) * track.seconds
             track.end = max(track.end, end) if abs(track.end - end) < AHEAD_S else end
-        if track.shift:
-            moved = round(track.shift / base)
+        if track.ticks:
             packet.dts, packet.pts = (
-                None if t is None or abs(t + moved) > LIMIT else t + moved
+                None if t is None or abs(t + track.ticks) > LIMIT else t + track.ticks
                 for t in (packet.dts, packet.pts)
             )
 
@@ -125,7 +133,7 @@ class FilmClock:
             lead = self._lead.get(packet.stream.index, Fraction(0))
             # To the tick of a broadcast, which others can be rounded to.
             self._shift = Fraction(round((self._end + float(lead - shown)) * 90_000), 90_000)
-        track.shift = self._shift
+        track.moves(self._shift)
 
 
 def _start(streams: Any) -> Fraction:

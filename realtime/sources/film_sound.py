@@ -166,15 +166,16 @@ class _Track:
 
     def _resampled(self, frame: Any) -> Iterator[tuple[int, Samples]]:
         expected = self._expected
-        start = expected if frame.pts is None else float(frame.pts * frame.time_base)
+        start = expected if frame.pts is None else frame.time
         if start is None:
             start = 0.0
-        shape = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
+        rate, layout = frame.sample_rate, frame.layout
+        shape = frame.format.name, layout.name, layout.nb_channels, rate
         if expected is None or abs(start - expected) > GAP_S or shape != self._shape:
             yield from self._placed(self._mono.rest() if self._mono else ())
             self._mono, self._shape = _ToMono(frame, self._rate), shape
             self._index, expected = round(start * self._rate), start
-        self._expected = expected + frame.samples / frame.sample_rate
+        self._expected = expected + frame.samples / rate
         try:
             blocks = self._mono(frame) if self._mono else []
         except (av.error.FFmpegError, ValueError):

@@ -50,9 +50,9 @@ class Mono:
     def __call__(self, samples: Samples) -> Samples:
         """The mix, float32 `[n]`, of float32 `[channels, n]` (which stays as it is), at least one
         channel; a stream's number of channels may change."""
-        good = np.abs(samples) <= LOUDEST
-        if not good.all():
-            samples = np.where(good, samples, np.float32(0))
+        # Not a number is never within, whichever way it is asked.
+        if samples.size and not (samples.min() >= -LOUDEST and samples.max() <= LOUDEST):
+            samples = np.where(np.abs(samples) <= LOUDEST, samples, np.float32(0))
         count = len(samples)
         if len(self._phases) != count - 1:
             self._phases = [_Phase(self._rate) for _ in range(count - 1)]
@@ -81,9 +81,9 @@ class _Phase:
             return channel
         fade = math.exp(-len(channel) / (MEMORY_S * self._rate))
         heard = self._energy > QUIET
-        one, two = channel.astype(np.float64), others.astype(np.float64)
-        self._energy = fade * self._energy + _common(one, one) + _common(two, two)
-        self._common = fade * self._common + 2 * _common(one, two)
+        energy, common = _energies(channel.astype(np.float64), others.astype(np.float64))
+        self._energy = fade * self._energy + energy
+        self._common = fade * self._common + common
         if self._energy < QUIET:
             return channel if self._sign > 0 else -channel
         before, plain = self._sign, self._energy + self._common
@@ -98,11 +98,12 @@ class _Phase:
         return channel if self._sign > 0 else -channel
 
 
-def _common(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
-    """The energy that two have in common, without their offsets: a converter's is no sound, and is
-    alike where the sound is opposite."""
-    offsets = float(one.sum()) * float(two.sum()) / len(one)
-    return float(one @ two) - offsets
+def _energies(one: NDArray[np.float64], two: NDArray[np.float64]) -> tuple[float, float]:
+    """The energy of two channels, and what their sum has more than that: without their offsets, for
+    a converter's is no sound, and is alike where the sound is opposite."""
+    count, first, second = len(one), float(one.sum()), float(two.sum())
+    energy = float(one @ one) + float(two @ two) - (first * first + second * second) / count
+    return energy, 2 * (float(one @ two) - first * second / count)
 
 
 def mono(samples: Samples) -> Samples:
