@@ -100,8 +100,9 @@ def annotate(
         if lines:
             lines.close()
             lines = None
-        faults = [f"{source}: {note}" for f in (video.faults, sound.faults) if (note := f.note())]
-        notes = (*(f"{source}: {note}" for note in writer_notes), *faults)
+        faults = [note for f in (video.faults, sound.faults) if (note := f.note())]
+        said = (*video.notes, *sound.notes, *writer_notes, *faults)
+        notes = tuple(f"{source}: {note}" for note in said)
         return Report(out, count, time.monotonic() - began, notes, partial)
     finally:
         for unfinished in (writer, lines):

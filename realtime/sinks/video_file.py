@@ -15,7 +15,10 @@ import av
 import av.error
 
 from avsl.engines import UserError
-from avsl.realtime.sources.video_file import Faults, Video, open_file
+from avsl.realtime.sources.decoding import Faults
+from avsl.realtime.sources.ffmpeg import create_file, open_file
+from avsl.realtime.sources.film_clock import packets
+from avsl.realtime.sources.video_file import Video
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """What OUT can be, by its suffix."""
@@ -64,7 +67,7 @@ class VideoWriter:
         self._beside = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
         kind = CONTAINERS[target.suffix.lower()]
         with _writing(target):
-            self._container = av.open(str(self._beside), "w", format=kind)
+            self._container = create_file(self._beside, kind)
         try:
             self._container.metadata.update(video.container.metadata)
             self._stream = self._video_stream(video, kind)
@@ -218,7 +221,7 @@ class _SoundTracks:
                     continue
                 notes.append(f"sound was {name}, which a {kind} file can't hold; it is {codec} now")
         streams = [self._in.streams[index] for index in self._tracks]
-        self._packets: Iterator[Any] = self._in.demux(*streams) if streams else iter(())
+        self._packets: Iterator[Any] = packets(self._in, *streams)
         self._waiting: Any = None
 
     def copy(self, until: float) -> None:
