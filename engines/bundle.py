@@ -97,9 +97,9 @@ def load_bundle(folder: Path | str = DEFAULT) -> Bundle:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{about}: can't be read as JSON ({error})") from None
     try:
-        if type(meta["schema"]) is int and meta["schema"] != SCHEMA:
+        if (schema := _whole(meta, "schema")) != SCHEMA:
             raise UserError(
-                f"{folder}: engine schema {meta['schema']}, this avsl reads {SCHEMA}; "
+                f"{folder}: engine schema {schema}, this avsl reads {SCHEMA}; "
                 "build the engine again or update avsl"
             )
         bundle = _bundle(folder, meta)
