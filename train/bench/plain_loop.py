@@ -1,29 +1,22 @@
-"""How fast DMT trains: `python -m avsl.train.bench.speed`.
+"""DMT's step as it is against a plain loop over the same four networks.
 
-The step as it is against a plain loop over the same four networks: eager, single precision, each
-network called for itself on the labelled and on the unlabelled clips, teachers averaged tensor by
-tensor. Both in one run, taking turns, on the same batches of scenes; and the share of a step that
-is spent waiting for its batch.
+The plain loop is eager, in single precision, each network called for itself on the labelled and on
+the unlabelled clips, teachers averaged tensor by tensor. Both in one run, taking turns, on the same
+batches of scenes; and the share of a step that is spent waiting for its batch.
 """
 
 from __future__ import annotations
 
 import copy
 import statistics
-import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import typer
 from torch import Tensor
 
 from avsl.demos.scenes import BENCH
-from avsl.engines.backends.machine import cpu
-from avsl.engines.errors import exit_on_user_error
 from avsl.engines.networks import Network
 from avsl.train.data.batches import Clips, Step, Steps, loader
 from avsl.train.data.material import Material, PackSource, Part, spec_of
@@ -126,33 +119,3 @@ def compare(recipe: Recipe, folder: Path) -> dict[str, float]:
         "ratio": statistics.median(t / o for t, o in zip(theirs, ours, strict=True)),
         "waiting": waited / (waited + sum(ours)),
     }
-
-
-def run(
-    size: Annotated[int, typer.Option(help="Width of the pictures, in pixels.")] = 112,
-    width: Annotated[int, typer.Option(help="Channels the small networks begin with.")] = 16,
-    batch: Annotated[int, typer.Option(help="Clips a step; a quarter is labelled.")] = 64,
-) -> None:
-    """Samples a second of DMT's step, and of a plain loop over the same networks."""
-    recipe = replace(
-        Recipe(),
-        size=size,
-        width=width,
-        labelled_batch=batch // 4,
-        unlabelled_batch=batch - batch // 4,
-    )
-    print(
-        f"{cpu()}; {torch.get_num_threads()} threads; {size} pixels, width {width}, batch {batch}"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        found = compare(recipe, Path(folder))
-    print("\n| | samples/s |\n|---|---:|")
-    print(f"| DMT's step | {found['ours']:.0f} |")
-    print(f"| plain loop, single precision | {found['plain']:.0f} |")
-    print(f"| ratio | {found['ratio']:.2f} |")
-    print(f"\nwaiting for batches: {100 * found['waiting']:.1f} % of a step")
-
-
-if __name__ == "__main__":
-    with exit_on_user_error():
-        typer.run(run)
