@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from avsl.engines.windows import WindowSpec
 
 SCHEMA = 1
 GRAPHS = ("sound.onnx", "picture.onnx")
+NAME_LETTERS = 100
+"""The most that an engine's name may have."""
 DEFAULT = Path(__file__).parent / "default"
 """The engine for real things that ships."""
 DRAWN = Path(__file__).parent / "drawn"
@@ -86,40 +89,25 @@ def load_bundle(folder: Path | str = DEFAULT) -> Bundle:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such engine folder; an engine is a folder with model.json")
+    about = folder / "model.json"
+    if not about.is_file():
+        raise UserError(f"{folder}: not an engine, model.json is missing")
     try:
-        meta = json.loads((folder / "model.json").read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder}: not an engine, model.json is missing") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'model.json'}: can't be read as JSON ({error})") from None
+        meta = json.loads(about.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{about}: can't be read as JSON ({error})") from None
     try:
-        if meta["schema"] != SCHEMA:
+        if (schema := _whole(meta, "schema")) != SCHEMA:
             raise UserError(
-                f"{folder}: engine schema {meta['schema']}, this avsl reads {SCHEMA}; "
+                f"{folder}: engine schema {schema}, this avsl reads {SCHEMA}; "
                 "build the engine again or update avsl"
             )
-        bundle = Bundle(
-            folder=folder,
-            name=str(meta["name"]),
-            version=str(meta["version"]),
-            window=WindowSpec(**{k: int(meta["window"][k]) for k in WindowSpec.__annotations__}),
-            picture_size=(int(meta["picture_size"][0]), int(meta["picture_size"][1])),
-            map_size=(int(meta["map_size"][0]), int(meta["map_size"][1])),
-            embedding_size=int(meta["embedding_size"]),
-            thresholds=Thresholds(
-                **{k: float(meta["thresholds"][k]) for k in Thresholds.__annotations__}
-            ),
-            meta=meta,
-        )
+        bundle = _bundle(folder, meta)
         hashes = {name: str(meta["sha256"][name]) for name in GRAPHS}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise UserError(
-            f"{folder / 'model.json'}: not a bundle's description ({type(error).__name__}: {error})"
+            f"{about}: not a bundle's description ({type(error).__name__}: {error})"
         ) from None
-    w = bundle.window
-    sizes = (w.rate, w.length, w.hop, *bundle.picture_size, *bundle.map_size, bundle.embedding_size)
-    if min(sizes) < 1 or max(sizes) > 1_000_000 or not 0 <= w.guard <= w.length:
-        raise UserError(f"{folder / 'model.json'}: a size in it makes no sense")
     for name, digest in hashes.items():
         path = folder / name
         if not path.is_file():
@@ -130,3 +118,104 @@ def load_bundle(folder: Path | str = DEFAULT) -> Bundle:
                 "get the engine again"
             )
     return bundle
+
+
+Shape = Sequence[int | str | None]
+"""Of what goes into a graph or comes out of it; a side that is no number may be any, and none at
+all says nothing."""
+
+
+def check_graph(bundle: Bundle, graph: Path, inputs: Mapping[str, Shape], output: Shape) -> None:
+    """Holds one of a bundle's graphs, as the backend that opened it sees it, against `model.json`.
+
+    Raises:
+        UserError: it takes or gives something else.
+    """
+    embedding: tuple[int, ...] = (bundle.embedding_size,)
+    wanted: dict[str, tuple[int, ...]] = {"samples": (bundle.window.length,)}
+    gives, made = "embedding", embedding
+    if graph == bundle.picture_graph:
+        wanted = {"picture": (*bundle.picture_size, 3), "embedding": embedding}
+        gives, made = "map", bundle.map_size
+    if inputs.keys() != wanted.keys():
+        raise UserError(f"{graph}: takes no {' and '.join(wanted)}; get the engine again")
+    found = {**inputs, gives: output}
+    for name, sizes in {**wanted, gives: made}.items():
+        sides = (found[name] or (None, *sizes))[1:]  # the first one is of rows
+        if len(sides) != len(sizes) or any(
+            isinstance(side, int) and side != size for side, size in zip(sides, sizes, strict=True)
+        ):
+            has = " x ".join(str(side) for side in sides if isinstance(side, int))
+            says = " x ".join(map(str, sizes))
+            raise UserError(
+                f"{graph}: its {name} is {has or 'one number'}, model.json says {says}; "
+                "get the engine again"
+            )
+
+
+def is_name(word: str) -> bool:
+    """Whether an engine may be called so: names are shown in windows, lines and file names."""
+    return 0 < len(word) <= NAME_LETTERS and word.isprintable()
+
+
+def _bundle(folder: Path, meta: dict[str, Any]) -> Bundle:
+    """What `model.json` says, if it makes sense.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError: it doesn't.
+    """
+    for key in ("name", "version"):
+        if not isinstance(meta[key], str) or not is_name(meta[key]):
+            raise ValueError(f"{key} must be up to {NAME_LETTERS} letters that can be printed")
+    window, thresholds = meta["window"], meta["thresholds"]
+    bundle = Bundle(
+        folder=folder,
+        name=meta["name"],
+        version=meta["version"],
+        window=WindowSpec(**{k: _whole(window, k) for k in WindowSpec.__annotations__}),
+        picture_size=_size(meta, "picture_size"),
+        map_size=_size(meta, "map_size"),
+        embedding_size=_whole(meta, "embedding_size"),
+        thresholds=Thresholds(**{k: _number(thresholds, k) for k in Thresholds.__annotations__}),
+        meta=meta,
+    )
+    w, t = bundle.window, bundle.thresholds
+    # What is asked of each, and the words for it. NaN fails each comparison.
+    for sense, words in (
+        (4_000 <= w.rate <= 192_000, "rate must lie in 4000..192000"),
+        (w.rate / 20 <= w.length <= 60 * w.rate, "length must be 0.05 to 60 s of samples"),
+        (w.rate / 1000 <= w.hop <= w.length, "hop must be 1 ms of samples to length"),
+        (0 <= w.guard <= w.length, "guard must lie in 0..length"),
+        (all(16 <= n <= 4096 for n in bundle.picture_size), "picture_size must lie in 16..4096"),
+        (
+            all(1 <= m <= n for m, n in zip(bundle.map_size, bundle.picture_size, strict=True)),
+            "map_size must be at least 1 and at most picture_size",
+        ),
+        (1 <= bundle.embedding_size <= 65_536, "embedding_size must lie in 1..65536"),
+        (0 < t.glow <= 1, "glow must lie in 0..1"),
+        (0 <= t.unseen <= t.sounding <= 1, "unseen and sounding must lie in 0..1, in this order"),
+        (-120 <= t.gate_db <= 0, "gate_db must lie in -120..0"),
+        (0 <= t.gate_margin_db <= 60, "gate_margin_db must lie in 0..60"),
+    ):
+        if not sense:
+            raise ValueError(words)
+    return bundle
+
+
+def _whole(values: Any, key: str) -> int:
+    if type(values[key]) is not int:
+        raise ValueError(f"{key} must be a whole number")
+    return int(values[key])
+
+
+def _size(values: Any, key: str) -> tuple[int, int]:
+    height, width = values[key]
+    if (type(height), type(width)) != (int, int):
+        raise ValueError(f"{key} must be two whole numbers")
+    return height, width
+
+
+def _number(values: Any, key: str) -> float:
+    if type(values[key]) not in (int, float):
+        raise ValueError(f"{key} must be a number")
+    return float(values[key])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard
 import numpy as np
 
 from avsl.engines.bundle import EngineSpec
+from avsl.engines.errors import UserError
 from avsl.engines.localization import (
     Evidence,
     Gate,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 Embedding = Samples
+ROUNDING = 0.01
+"""By how much a probability may lie outside 0..1."""
 
 
 class Maps(Protocol):
@@ -89,6 +92,20 @@ def on_gpu(engine: Engine) -> TypeGuard[TensorEngine]:
     return device is not None and device.type != "cpu"
 
 
+def checked(map_: Map, spec: EngineSpec) -> Map:
+    """The same map, if it is one: of the size and in the range that an engine promises.
+
+    Raises:
+        UserError: it isn't; a training that came to nothing gives maps of NaN.
+    """
+    sized = map_.shape == spec.map_size
+    # NaN fails both comparisons. In bfloat16 a probability may reach over 1 by rounding.
+    if not (sized and map_.min() >= -ROUNDING and map_.max() <= 1 + ROUNDING):
+        wrong = "values outside 0..1, or none" if sized else f"a size of {list(map_.shape)}"
+        raise UserError(f"{spec.name}: its map has {wrong}; this engine is no use, take another")
+    return map_
+
+
 class NetworkMaps:
     """The maps of a network, of which sound is embedded once per hop."""
 
@@ -107,7 +124,7 @@ class NetworkMaps:
         end = self._window.end(time)
         if self._embedded is None or self._embedded[0] != end:
             self._embedded = end, self._engine.embed(sound.read(end, self._window.length))
-        return self._engine.localize(picture, self._embedded[1])
+        return checked(self._engine.localize(picture, self._embedded[1]), self._engine.spec)
 
     def evidence(self, peak: Peak) -> Evidence:
         return "network"

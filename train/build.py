@@ -55,14 +55,14 @@ def fastest(folder: Path, progress: Progress) -> list[str]:
 def _engine_of_run(
     source: Path, out: Path | None, stage: str | None, combine: str | None, progress: Progress
 ) -> Path:
+    if not (source / "recipe.toml").exists():
+        raise UserError(f"{source}: neither a run (recipe.toml) nor an engine (model.json)")
     from avsl.train.data.material import open_material
     from avsl.train.finish import finish
     from avsl.train.fit import stage_networks, stages
     from avsl.train.methods.method import method_of
     from avsl.train.recipe import CHOICES, casts_of, load_recipe
 
-    if not (source / "recipe.toml").exists():
-        raise UserError(f"{source}: neither a run (recipe.toml) nor an engine (model.json)")
     if combine is not None and combine not in CHOICES["combine"]:
         raise UserError(f"--combine must be one of {', '.join(CHOICES['combine'])}")
     recipe = load_recipe(source / "recipe.toml")

@@ -16,10 +16,17 @@ from rich.progress import Progress, TaskID
 
 from avsl.engines import UserError, choose_engine
 from avsl.engines.errors import exit_on_user_error
-from avsl.train.recipe import Recipe, cast_of, casts_of, load_recipe
+from avsl.train.extra import extra_train
+from avsl.train.recipe import Recipe, cast_of, load_recipe
 
 FAILURES = 30
 """How many scenes the PNG of failures shows, at the most."""
+
+APART = {
+    "--movers": ("--backend", "--clips", "--failures"),
+    "--clips": ("--scenes", "--cutouts", "--failures"),
+}
+"""Options of `evaluate` of which one would be dropped in silence beside the other."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,7 +73,8 @@ def scenes(
 ) -> None:
     """Write practice scenes with the truth about them.
 
-    Makes OUT/frames/*.jpg, OUT/audio/*.wav and OUT/boxes.json, the layout of the field's data sets.
+    Makes `OUT/frames/*.jpg`, `OUT/audio/*.wav` and `OUT/boxes.json`, the layout of the field's
+    data sets.
 
     Example: avsl-train scenes practice --count 500
     """
@@ -90,9 +98,9 @@ def prepare(
 ) -> None:
     """Make photographs and recordings ready to train on.
 
-    SOURCE has a folder for each kind of thing, pictures/KIND and sounds/KIND, and beside them
-    pictures/_silent, pictures/_background and sounds/_offscreen. Things are cut out, and all is
-    split into training, validation and test. Phones, cameras, cars and helicopters with few
+    SOURCE has a folder for each kind of thing, `pictures/KIND` and `sounds/KIND`, and beside them
+    `pictures/_silent`, `pictures/_background` and `sounds/_offscreen`. Things are cut out, and all
+    is split into training, validation and test. Phones, cameras, cars and helicopters with few
     recordings are given made ones to train on:
 
       avsl-train prepare mine -o prepared
@@ -133,14 +141,18 @@ def fit(
     Example: avsl-train fit engines/default/recipe.toml --run runs/first
     """
     chosen = load_recipe(recipe, [*(settings or []), *(["distill=true"] if distill else [])])
+    from avsl.train.checks import enough_memory
+
     if dry_run:
         from avsl.train.dry_run import describe_run
 
-        print("\n".join(describe_run(chosen)))
+        with enough_memory(chosen):
+            print("\n".join(describe_run(chosen, run, resume=resume, skip_bad=skip_bad)))
         return
 
     try:
-        _fit(chosen, run, resume, skip_bad, f"avsl-train fit {recipe.name}")
+        with enough_memory(chosen):
+            _fit(chosen, run, resume, skip_bad, f"avsl-train fit {recipe.name}")
     except KeyboardInterrupt:
         if os.environ.get("RANK", "0") == "0":
             begun = (run / "recipe.toml").exists()
@@ -151,29 +163,23 @@ def fit(
 
 def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) -> None:
     """Of several processes the first makes what is on disk, and speaks."""
+    from avsl.train.checks import check, remarks
     from avsl.train.data.material import open_material
     from avsl.train.finish import finish
     from avsl.train.fit import fit as fit_networks
-    from avsl.train.processes import check_shares, processes
+    from avsl.train.processes import processes
     from avsl.train.run import prepare_run
     from avsl.train.scoring.card import kinds_lines, score_lines, table_lines
 
-    if chosen.imagenet:  # before clips are packed for an hour
-        from avsl.engines.networks.backbones import imagenet_weights
-
-        imagenet_weights()
-    casts = casts_of(chosen.cutouts)
     process = processes()
-    check_shares(chosen, process.num_processes)
+    casts, _ = check(chosen, run, resume=resume, skip_bad=skip_bad, processes=process.num_processes)
     with process.main_process_first(), _bars() as progress:
         if process.is_main_process:
             prepare_run(chosen, run, resume)
         material = open_material(chosen, run, casts=casts, skip_bad=skip_bad, progress=progress)
-    if material.leaks and process.is_main_process:
-        print(f"{material.leaks} clips left out of training: they are among the test clips")
-    few = len(material.unlabelled.ids)
-    if chosen.unlabelled_batch and few < chosen.unlabelled and process.is_main_process:
-        print(f"{few} unlabelled clips are there; the recipe takes up to {chosen.unlabelled}")
+    if process.is_main_process:
+        for line in remarks(chosen, material.leaks, len(material.unlabelled.ids)):
+            print(line)
     ensemble = fit_networks(chosen, run, material, resume=resume)
     process.destroy_process_group()
     if not process.is_main_process:
@@ -210,8 +216,9 @@ def evaluate(
         Path | None, typer.Option(help="Measure on a folder of clips with boxes instead.")
     ] = None,
     picture_at: Annotated[
-        str, typer.Option(help="Where in a clip's sound its picture is: end or middle.")
-    ] = "end",
+        str | None,
+        typer.Option(help="Where in a clip's sound its picture is: end (the default) or middle."),
+    ] = None,
     backend: Annotated[
         str, typer.Option(help="What runs it, as avsl-live's; not with --movers.")
     ] = "auto",
@@ -220,6 +227,9 @@ def evaluate(
     failures: Annotated[
         Path | None, typer.Option(help="A PNG of scenes in which it was wrong.")
     ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out clips that can't be used.")
+    ] = False,
 ) -> None:
     """Measure an engine on scenes, or clips, that no training has seen.
 
@@ -229,8 +239,28 @@ def evaluate(
     from avsl.train.scoring.evaluate import evaluate_clips, evaluate_scenes
     from avsl.train.scoring.movers import evaluate_movers, movers_lines
 
-    if movers and backend != "auto":
-        raise UserError("evaluate: --movers and --backend don't go together; leave out one")
+    asked = {
+        "--movers": movers,
+        "--clips": clips,
+        "--scenes": scenes,
+        "--cutouts": cutouts,
+        "--failures": failures,
+        "--backend": backend != "auto",
+        "--picture-at": picture_at,
+        "--skip-bad": skip_bad,
+    }
+    for one, others in APART.items():
+        for other in others:
+            if asked[one] and asked[other]:
+                raise UserError(f"evaluate: {one} and {other} don't go together; leave out one")
+    for option in ("--picture-at", "--skip-bad"):
+        if asked[option] and not clips:
+            raise UserError(f"evaluate: {option} is of clips; add --clips FOLDER")
+    for path in filter(None, (out, failures)):  # before it measures for minutes
+        if not path.parent.is_dir() or path.is_dir():
+            raise UserError(f"{path}: can't be written; its folder does not exist, or it is one")
+    if failures:
+        from avsl.train.scoring.plots import draw_failures
     count = scenes or (12 if movers else 1000)
     # Of drawn scenes the engine for real things knows nothing.
     engine = engine or ("both" if cutouts or movers or clips else "drawn")
@@ -248,7 +278,11 @@ def evaluate(
             )
         elif clips:
             scores = evaluate_clips(
-                choose_engine(engine, backend), clips, picture_at, progress=told
+                choose_engine(engine, backend),
+                clips,
+                picture_at or "end",
+                skip_bad=skip_bad,
+                progress=told,
             )
         else:
             wrong: list[Any] = []
@@ -261,8 +295,6 @@ def evaluate(
                 progress=told,
             )
             if failures:
-                from avsl.train.scoring.plots import draw_failures
-
                 draw_failures(failures, wrong)
     if movers:
         print("\n".join(movers_lines(scores)))
@@ -270,7 +302,10 @@ def evaluate(
         lines = [*score_lines(scores), "", *kinds_lines(scores), *table_lines(scores)]
         print("\n".join(lines).strip())
     if out:
-        out.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
+        try:
+            out.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
+        except OSError as error:
+            raise UserError(f"{out}: can't be written ({error.strerror})") from None
 
 
 @app.command()
@@ -321,35 +356,37 @@ def bench(
 
       avsl-train bench quick --row DMT --row "no filter" --seeds 3
     """
-    from avsl.train.bench import jobs as b
-    from avsl.train.bench.report import report
+    from avsl.train.bench.rows import LABELS, QUICK, ROWS
 
     if list_rows:
-        print("\n".join(b.ROWS))
+        print("\n".join(ROWS))
         return
-    wrong = [row for row in rows or [] if row not in b.ROWS]
+    wrong = [row for row in rows or [] if row not in ROWS]
     if wrong or size not in ("quick", "full"):
         raise UserError(
             f"bench: there is no row {wrong[0]!r}; avsl-train bench --list names them"
             if wrong
             else f"bench: {size!r} is neither quick nor full"
         )
+    from avsl.train.bench import jobs as b  # and torch with it, before scenes are drawn
+    from avsl.train.bench.report import report
+
     with _bars() as progress:
         b.make_material(out, progress)
         many = processes or os.cpu_count() or 1
         if size == "quick":
-            jobs = b.quick_jobs(rows or b.QUICK, labels or [64], seeds or 1, times)
+            jobs = b.quick_jobs(rows or QUICK, labels or [64], seeds or 1, times)
             results = b.run_jobs(jobs, out, many, progress)
         else:
             results = b.full_results(
-                rows or b.ROWS, labels or b.LABELS, seeds or 3, times, out, many, progress
+                rows or ROWS, labels or LABELS, seeds or 3, times, out, many, progress
             )
     print("\n".join(report(results, out)))
 
 
 def main() -> None:
     """Runs the program; a fault that a user can mend is one line and exit code 2."""
-    with exit_on_user_error():
+    with exit_on_user_error(), extra_train():
         app()
 
 

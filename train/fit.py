@@ -75,7 +75,7 @@ class Trainer:
         )
         self.device = self.accelerator.device
         self.method = method_of(recipe)
-        self._begun = _networks_to_start_from(recipe) if recipe.start else []
+        self._begun = networks_to_start_from(recipe) if recipe.start else []
         students = [self._network(k) for k in range(len(recipe.sounds))]
         self.networks = Networks(students, averages=students)
         self.best = -1.0
@@ -318,7 +318,7 @@ def stage_networks(recipe: Recipe, run: Path, stage: str | None = None) -> list[
     return networks
 
 
-def _networks_to_start_from(recipe: Recipe) -> list[Network]:
+def networks_to_start_from(recipe: Recipe) -> list[Network]:
     """The best networks of the run that a recipe goes on from.
 
     Raises:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from avsl.demos.scenes import DRAWN, Cast
 from avsl.demos.scenes.cutouts import PREPARED, load_cutouts
 from avsl.engines import UserError
+from avsl.engines.bundle import NAME_LETTERS, is_name
 from avsl.train.methods.registry import METHODS
 
 CHOICES = {
@@ -27,17 +29,35 @@ CHOICES = {
     "precision": ("bf16", "fp32"),
 }
 """What a setting of words may say."""
-LEAST = {
-    **dict.fromkeys(("seed", "unlabelled", "unlabelled_batch", "workers", "lr_warm_up"), 0),
-    **dict.fromkeys(("kinds_steps", "warm_up_steps", "steps", "distill_steps"), 0),
-    **dict.fromkeys(("labelled", "labelled_batch", "validation", "held_out", "voices"), 1),
-    **dict.fromkeys(("checkpoint_every", "validate_every", "accumulate"), 1),
-    **dict.fromkeys(("width", "embedding"), 1),
-    "size": 32,
+SHARE, WEIGHT, STEPS, CLIPS = (0, 1), (0, 1000), (0, 10_000_000), (0, 10_000_000)
+RANGES: dict[str, tuple[float, float]] = {
+    # Scenes that choose, calibrate and test are of series from 900 000 on.
+    "seed": (0, 899_999),
+    **dict.fromkeys(("labelled", "validation"), (1, CLIPS[1])),
+    "unlabelled": CLIPS,
+    "held_out": (1, 1_000_000),
+    "voices": (1, 100_000),
+    "size": (32, 1024),
+    "seconds": (0.5, 60),
+    "width": (1, 512),
+    "embedding": (1, 4096),
+    **dict.fromkeys(("kinds_steps", "warm_up_steps", "steps", "distill_steps"), STEPS),
+    **dict.fromkeys(("lr_warm_up", "pseudo_ramp"), STEPS),
+    **dict.fromkeys(("checkpoint_every", "validate_every"), (1, STEPS[1])),
+    "labelled_batch": (1, 4096),
+    "unlabelled_batch": (0, 4096),
+    "accumulate": (1, 1024),
+    "workers": (0, 256),
+    "lr": (1e-8, 1),
+    "weight_decay": SHARE,
+    "temperature": (0.001, 100),
+    **dict.fromkeys(("contrastive_weight", "pixel_weight", "positive_weight"), WEIGHT),
+    **dict.fromkeys(("peak_weight", "pseudo_weight"), WEIGHT),
+    **dict.fromkeys(("silent", "mismatched", "speeds"), SHARE),
+    **dict.fromkeys(("delta", "tau", "confidence", "ema"), SHARE),
 }
-"""What a setting of counts must be at the least."""
-SHARES = ("silent", "mismatched", "delta", "tau", "confidence", "ema", "speeds")
-"""Settings that lie in 0..1."""
+"""Least and most of every setting that is a number. What lies outside can't be trained with, or is
+a slip: a rate of learning that is none, a network that no memory holds."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +184,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         key, _, text = override.partition("=")
         try:
             settings[key.strip()] = tomllib.loads(f"x = {text}")["x"]
-        except ValueError:
+        except (ValueError, RecursionError):
             settings[key.strip()] = text
     return recipe_of(settings, str(path))
 
@@ -178,13 +198,18 @@ def recipe_of(settings: dict[str, Any], where: str) -> Recipe:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"; did you mean {near[0]}?" if near else f"; it knows {', '.join(known)}"
             raise UserError(f"{where}: no such setting: {key}{hint}")
-        if known[key] is float and type(value) is int:
-            value = float(value)
         if known[key] is tuple and type(value) is list:
             value = tuple(value)
-        if type(value) is not known[key]:
+        if type(value) is not known[key] and (known[key], type(value)) != (float, int):
             kind = "a list of words" if known[key] is tuple else known[key].__name__
-            raise UserError(f"{where}: {key} must be {kind}, not {value!r}")
+            raise UserError(f"{where}: {key} must be {kind}, not {type(value).__name__}")
+        if key in RANGES:
+            low, high = RANGES[key]
+            if not low <= value <= high:  # so that what is no number is refused, too
+                raise UserError(f"{where}: {key} must be at least {low} and at most {high}")
+            value = float(value) if known[key] is float else value
+        if known[key] is str and not _is_text(value):
+            raise UserError(f"{where}: {key} holds what can't be written as text")
         choices = tuple(METHODS) if key == "base" else CHOICES.get(key)
         for word in value if isinstance(value, tuple) else (value,):
             if choices and word not in choices:
@@ -195,15 +220,19 @@ def recipe_of(settings: dict[str, Any], where: str) -> Recipe:
     return recipe
 
 
+def _is_text(word: str) -> bool:
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in word
+
+
 def _check(recipe: Recipe, where: str) -> None:
+    if not is_name(recipe.name):
+        raise UserError(f"{where}: name must be up to {NAME_LETTERS} letters that can be printed")
     if not 1 <= len(recipe.sounds) <= 2:
         raise UserError(f"{where}: sounds must name one encoder or two")
-    for key, low in LEAST.items():
-        if getattr(recipe, key) < low:
-            raise UserError(f"{where}: {key} must be at least {low}")
-    for key in SHARES:
-        if not 0 <= getattr(recipe, key) <= 1:
-            raise UserError(f"{where}: {key} must lie in 0..1")
     if recipe.accept == "agreement" and not recipe.tau:
         raise UserError(f'{where}: tau = 0 accepts everything; that is accept = "all"')
     if recipe.batch < 2:
@@ -230,7 +259,7 @@ def _read(path: Path, depth: int = 0) -> dict[str, Any]:
         settings = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a TOML file ({error})") from None
     parent = settings.pop("extends", None)
     if parent is None:
@@ -275,6 +304,12 @@ def cast_of(cutouts: Path | str | None, split: str) -> Cast:
         raise UserError(str(error)) from None
 
 
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """A few words for each setting in which two recipes differ."""
+    was, now = asdict(old), asdict(new)
+    return [f"{k} = {_toml(was[k])}, not {_toml(now[k])}" for k in was if was[k] != now[k]]
+
+
 def to_toml(recipe: Recipe) -> str:
     """The whole recipe as TOML."""
     return "".join(f"{key} = {_toml(value)}\n" for key, value in asdict(recipe).items())
@@ -284,7 +319,8 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        # JSON's escapes are TOML's, which has one more character to escape.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return str(value)

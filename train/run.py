@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,28 +24,70 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from avsl.engines import UserError
-from avsl.train.recipe import Recipe, to_toml
+from avsl.train.recipe import Recipe, differences, load_recipe, to_toml
 
 LAST = "last.safetensors"
 
 
+RECIPE = "recipe.toml"
+
+
+def check_run(recipe: Recipe, run: Path, resume: bool) -> None:
+    """
+    Raises:
+        UserError: `run` holds another training, or none to resume, or what is not a training's.
+    """
+    begun = any(run.glob("*.safetensors")) or any(
+        (run / name).exists() for name in ("metrics.jsonl", "engine")
+    )
+    if resume:
+        if not (run / RECIPE).exists():
+            raise UserError(f"{run}: no training to resume; leave out --resume to start")
+        _check_same(recipe, run, begun)
+    elif begun:
+        raise UserError(f"{run}: holds a training already; --resume goes on with it")
+    else:
+        for pack in _own_packs(recipe, run):
+            if not (run / RECIPE).exists() or not (pack / "pack.json").exists():
+                raise UserError(f"{pack}: is in the way; name another run folder")
+
+
+def _check_same(recipe: Recipe, run: Path, begun: bool) -> None:
+    differ = differences(load_recipe(run / RECIPE), recipe)
+    if differ and not begun:
+        raise UserError(f"{run}: nothing is trained in it yet; leave out --resume to start anew")
+    if differ:
+        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise UserError(
+            f"{run}: was trained with {'; '.join(differ[:3])}{more}; avsl-train fit "
+            f"{run / RECIPE} --run {run} --resume goes on as it was"
+        )
+
+
+def _own_packs(recipe: Recipe, run: Path) -> list[Path]:
+    """What lies where a training puts its packs, unless it is the clips that it learns from."""
+    given = [Path(folder).resolve() for folder in (recipe.data, recipe.test) if folder]
+    places = [run / name for name in (("clips", "test") if recipe.data else ("validation",))]
+    return [
+        place
+        for place in places
+        if place.exists() and not (place.resolve() in given and (place / "pack.json").exists())
+    ]
+
+
 def prepare_run(recipe: Recipe, run: Path, resume: bool) -> None:
-    """Makes the folder of a new training, or checks that an old one can go on.
+    """Makes the folder of a new training, or checks that an old one can go on. One that ended
+    before anything was trained is taken anew.
 
     Raises:
-        UserError: `run` holds another training, or none to resume.
+        UserError: see `check_run`; or `run` can't be written.
     """
-    known = run / "recipe.toml"
+    check_run(recipe, run, resume)
     if resume:
-        if not known.exists():
-            raise UserError(f"{run}: no training to resume; leave out --resume to start")
-        if known.read_text("utf-8") != to_toml(recipe):
-            raise UserError(f"{run}: was trained with another recipe; name another run folder")
         return
-    # A recipe alone is what a start leaves that failed at its data.
-    if any((run / name).exists() for name in ("metrics.jsonl", LAST, "clips")):
-        raise UserError(f"{run}: holds a training already; --resume goes on with it")
     try:
+        for pack in _own_packs(recipe, run):  # of other clips, or of what they were then
+            shutil.rmtree(pack)
         run.mkdir(parents=True, exist_ok=True)
         write_text(
             run / "environment.json",
@@ -58,7 +101,9 @@ def prepare_run(recipe: Recipe, run: Path, resume: bool) -> None:
                 indent=2,
             ),
         )
-        write_text(known, to_toml(recipe))
+        known = run / RECIPE
+        if not (known.exists() and known.read_text("utf-8") == to_toml(recipe)):
+            write_text(known, to_toml(recipe))
     except OSError as error:
         raise UserError(f"{run}: can't be written ({error.strerror})") from None
 
@@ -75,10 +120,17 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: dict[str, 
     beside = path.with_name(path.name + ".part")
     # safetensors would refuse what is not contiguous, and a copy must not alias the weights.
     whole = {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-    save_file(whole, beside, {"state": json.dumps(state)})
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        beside.touch()  # as any file here: safetensors makes its own for nobody else to read
+        mode = beside.stat().st_mode
+        save_file(whole, beside, {"state": json.dumps(state)})
+        beside.chmod(mode)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except (OSError, SafetensorError) as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(f"{path}: can't be written ({error})") from None
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -93,6 +145,17 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: can't be read as a checkpoint ({error})") from None
+
+
+def steps_done(run: Path) -> int:
+    """How many steps a run has got through, as its last checkpoint says; 0: it has none."""
+    if not (run / LAST).exists():
+        return 0
+    try:
+        with safe_open(run / LAST, "pt") as file:
+            return int(json.loads(file.metadata()["state"])["step"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{run / LAST}: can't be read as a checkpoint ({error})") from None
 
 
 def cut_metrics(path: Path, step: int) -> None:

@@ -105,6 +105,8 @@ def _cutouts(folder: Path) -> list[Rgba]:
 
 def picture(path: Path) -> NDArray[np.uint8]:
     """Reads a still picture as RGBA `[h, w, 4]`, made smaller where it is over `LARGEST`."""
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: is no file")
     try:
         with path.open("rb") as file, av.open(file, "r") as container:
             frame = next(container.decode(video=0))

@@ -32,6 +32,8 @@ def sound(path: Path) -> Samples:
     Raises:
         ValueError: it can't be read, or it is silent; the message names it.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path}: is no file")
     resampler = av.AudioResampler("flt", "mono", RATE)
     blocks: list[Any] = []
     try:

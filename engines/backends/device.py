@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avsl.engines.bundle import Bundle
+from avsl.engines.bundle import Bundle, check_graph
 from avsl.engines.engine import Embedding, NetworkMaps
 from avsl.engines.localization import Map
 from avsl.engines.pictures import Picture
@@ -49,6 +49,11 @@ class DeviceEngine:
             torch.cuda.synchronize(device)
         self._one_sound = _One(sound, (samples,), self.stream)
         self._one_picture = _One(picture, (pixels, embedding), self.stream)
+        # What a graph says of itself needn't be so; what has come out is.
+        given = {"picture": tuple(pixels.shape), "embedding": tuple(embedding.shape)}
+        heard, seen = self._one_sound.made, self._one_picture.made
+        check_graph(bundle, bundle.sound_graph, {"samples": tuple(samples.shape)}, heard)
+        check_graph(bundle, bundle.picture_graph, given, seen)
 
     @property
     def captured(self) -> bool:
@@ -107,6 +112,11 @@ class _One:
     @property
     def captured(self) -> bool:
         return self._replay is not None
+
+    @property
+    def made(self) -> tuple[int, ...]:
+        """Shape of what comes out."""
+        return tuple(self._output.shape)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """On the device; what comes back is the caller's own."""

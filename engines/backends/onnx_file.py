@@ -30,6 +30,8 @@ class OnnxGraph:
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    shapes: dict[str, tuple[int | None, ...]]
+    """Of inputs and outputs; None where a side may be any, nothing where none is said."""
     nodes: tuple[Node, ...]
     constants: dict[str, NDArray[Any]]
 
@@ -50,6 +52,7 @@ def read_graph(path: Path) -> OnnxGraph:
     return OnnxGraph(
         tuple(value.name for value in graph.input),
         tuple(value.name for value in graph.output),
+        {value.name: _shape(value) for value in (*graph.input, *graph.output)},
         tuple(
             Node(
                 node.op_type,
@@ -61,6 +64,11 @@ def read_graph(path: Path) -> OnnxGraph:
         ),
         constants,
     )
+
+
+def _shape(value: Any) -> tuple[int | None, ...]:
+    sides = value.type.tensor_type.shape.dim
+    return tuple(side.dim_value if side.HasField("dim_value") else None for side in sides)
 
 
 def _plain(value: Any) -> Any:

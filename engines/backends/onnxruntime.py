@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 
 from avsl.engines.backends.machine import network_threads
-from avsl.engines.bundle import Bundle
+from avsl.engines.bundle import Bundle, check_graph
 from avsl.engines.engine import Embedding, NetworkMaps
 from avsl.engines.errors import UserError
 from avsl.engines.localization import Map
@@ -29,25 +30,38 @@ class OnnxRuntimeEngine:
         # Idle threads that spin would take the cores from decoder and encoder.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        self._sound = self._open(bundle.sound_graph, options)
-        self._picture = self._open(bundle.picture_graph, options)
+        self._sound = self._open(bundle, bundle.sound_graph, options)
+        self._picture = self._open(bundle, bundle.picture_graph, options)
 
     def maps(self) -> NetworkMaps:
         return NetworkMaps(self)
 
     @staticmethod
-    def _open(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
+    def _open(bundle: Bundle, path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
         try:
-            return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            inputs = {given.name: given.shape for given in session.get_inputs()}
+            output = session.get_outputs()[0].shape
         except Exception as error:  # ONNX Runtime's own exceptions share no narrower public base
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: ONNX Runtime can't load it ({reason})") from None
+            raise UserError(f"{path}: ONNX Runtime can't load it ({_reason(error)})") from None
+        check_graph(bundle, path, inputs, output)
+        return session
+
+    def _run(self, session: ort.InferenceSession, feed: dict[str, Any]) -> Any:
+        try:
+            return session.run(None, feed)[0][0]
+        except Exception as error:  # as above
+            raise UserError(f"{self.spec.name}: can't be run ({_reason(error)})") from None
 
     def embed(self, samples: Samples) -> Embedding:
-        out: Embedding = self._sound.run(None, {"samples": samples[None]})[0][0]
+        out: Embedding = self._run(self._sound, {"samples": samples[None]})
         return out
 
     def localize(self, picture: Picture, embedding: Embedding) -> Map:
         feed = {"picture": picture[None], "embedding": embedding[None]}
-        out: Map = self._picture.run(None, feed)[0][0]
+        out: Map = self._run(self._picture, feed)
         return out
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

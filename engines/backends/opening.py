@@ -95,5 +95,6 @@ def _open(backend: str, bundle: Bundle, batch: int) -> NetworkEngine:
     except ModuleNotFoundError as error:
         extra = "tensorrt" if backend == "tensorrt" else "train"
         raise UserError(f"{backend}: needs {error.name}; pip install 'avsl[{extra}]'") from None
-    except (RuntimeError, OSError, ImportError) as error:  # out of memory, a driver too old
+    # Out of memory, a driver too old; a graph whose steps don't go together.
+    except (RuntimeError, OSError, ImportError, ValueError, TypeError, LookupError) as error:
         raise UserError(f"{backend}: {' '.join(str(error).split())[:300]}") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from avsl.engines.backends.machine import network_threads
-from avsl.engines.bundle import Bundle
+from avsl.engines.bundle import Bundle, check_graph
 from avsl.engines.engine import Embedding, NetworkMaps
 from avsl.engines.errors import UserError
 from avsl.engines.localization import Map
@@ -53,6 +53,8 @@ class OpenVinoEngine:
 
         def read(path: Path, **shapes: list[int]) -> Any:
             model = core.read_model(str(path))
+            inputs = {port.get_any_name(): _shape(port) for port in model.inputs}
+            check_graph(bundle, path, inputs, _shape(model.outputs[0]))
             model.reshape(shapes)
             return model
 
@@ -67,8 +69,7 @@ class OpenVinoEngine:
             picture = read(path, **shapes, embedding=[1, bundle.embedding_size])
             self._picture = opened(picture, self.precision)
         except RuntimeError as error:  # what OpenVINO raises has no narrower public base
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"{path}: OpenVINO can't load it ({reason})") from None
+            raise UserError(f"{path}: OpenVINO can't load it ({_reason(error)})") from None
 
     def maps(self) -> NetworkMaps:
         return NetworkMaps(self)
@@ -76,15 +77,30 @@ class OpenVinoEngine:
     def embed(self, samples: Samples) -> Embedding:
         values = [samples[None]]
         if self._front:
-            heard = self._front.infer(values, share_inputs=True, share_outputs=True)
-            values = list(heard.values())
-        out: Embedding = self._sound.infer(values, share_inputs=True)[0][0]
+            values = list(self._run(self._front, values, share_outputs=True).values())
+        out: Embedding = self._run(self._sound, values)[0][0]
         return out
 
     def localize(self, picture: Picture, embedding: Embedding) -> Map:
-        feed = [picture[None], embedding[None]]
-        out: Map = self._picture.infer(feed, share_inputs=True)[0][0]
+        out: Map = self._run(self._picture, [picture[None], embedding[None]])[0][0]
         return out
+
+    def _run(self, request: Any, values: list[Any], **options: bool) -> Any:
+        try:
+            return request.infer(values, share_inputs=True, **options)
+        except RuntimeError as error:
+            raise UserError(f"{self.spec.name}: can't be run ({_reason(error)})") from None
+
+
+def _shape(port: Any) -> list[int | None]:
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return []
+    return [side.get_length() if side.is_static else None for side in shape]
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
 
 
 def _openvino() -> Any:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from avsl.engines.backends.device import DeviceEngine
 from avsl.engines.backends.onnx_file import read_graph
-from avsl.engines.bundle import Bundle
+from avsl.engines.bundle import Bundle, check_graph
 from avsl.engines.errors import UserError
 
 DTYPES = {1: torch.float32, 10: torch.float16}
@@ -42,8 +42,11 @@ class TorchEngine(DeviceEngine):
         if device.type == "cuda" and not torch.cuda.is_available():
             raise UserError("torch: sees no CUDA device here")
         half = device.type != "cpu"
-        sound = TorchGraph(bundle.sound_graph, device, half=half)
-        picture = TorchGraph(bundle.picture_graph, device, half=half)
+        graphs = []
+        for path in (bundle.sound_graph, bundle.picture_graph):
+            graphs.append(TorchGraph(path, device, half=half))
+            check_graph(bundle, path, graphs[-1].inputs, graphs[-1].output)
+        sound, picture = graphs
         super().__init__(bundle, sound, picture, device)
 
 
@@ -60,6 +63,8 @@ class TorchGraph:
     def __init__(self, path: Path, device: torch.device, *, half: bool) -> None:
         graph = read_graph(path)
         self._inputs, (self._output,) = graph.inputs, graph.outputs
+        self.inputs = {name: graph.shapes[name] for name in graph.inputs}
+        self.output = graph.shapes[self._output]
         self._constants: dict[str, Any] = {
             name: _constant(values, device, half) for name, values in graph.constants.items()
         }

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from avsl.engines import Localization, SoundTimeline, UserError, describe
 from avsl.engines.backends.gpu_pictures import GpuResizer
-from avsl.engines.engine import Listener, TensorEngine
+from avsl.engines.engine import Listener, TensorEngine, checked
 from avsl.engines.localization import Map
 from avsl.engines.windows import Samples
 from avsl.realtime.drawing.canvas import Canvas, Plane, Tinted
@@ -139,9 +139,10 @@ class GpuPictures:
         return self._embedded[1]
 
     def _describe(self, pair: Pair, map_: Map) -> Localization:
-        silent, thresholds = pair.samples is None, self._engine.spec.thresholds
+        silent, spec = pair.samples is None, self._engine.spec
+        map_ = map_.copy() if silent else checked(map_, spec).copy()
         return describe(
-            pair.frame.time, map_.copy(), pair.level, silent, thresholds, lambda peak: "network"
+            pair.frame.time, map_, pair.level, silent, spec.thresholds, lambda peak: "network"
         )
 
 

@@ -16,6 +16,7 @@ torch.set_num_threads(1)
 
 from avsl.engines import UserError  # noqa: E402
 from avsl.train.bench import jobs as bench  # noqa: E402
+from avsl.train.bench import rows as bench_rows  # noqa: E402
 from avsl.train.bench.report import report  # noqa: E402
 from avsl.train.bench.scores import DARK, difference, universal_threshold  # noqa: E402
 from avsl.train.recipe import recipe_of  # noqa: E402
@@ -54,7 +55,7 @@ def test_a_difference_and_its_interval() -> None:
 def test_a_tiny_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows of a few steps: trained, measured, reported; and what is there is kept."""
     base = replace(
-        bench.BASE,
+        bench_rows.BASE,
         size=48,
         width=2,
         embedding=8,
@@ -64,7 +65,7 @@ def test_a_tiny_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         steps=3,
         distill_steps=2,
     )
-    monkeypatch.setattr(bench, "BASE", base)
+    monkeypatch.setattr(bench_rows, "BASE", base)
     monkeypatch.setattr(bench, "SIZE", (48, 48))
     monkeypatch.setattr(bench, "CLIPS", 48)
     monkeypatch.setattr(bench, "TESTS", 24)
@@ -90,7 +91,7 @@ def test_a_tiny_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rows_differ_in_what_they_are_named_for() -> None:
-    recipes = {row: bench.Job(row, 64, 1, -1).recipe(Path("clips")) for row in bench.ROWS}
+    recipes = {row: bench.Job(row, 64, 1, -1).recipe(Path("clips")) for row in bench_rows.ROWS}
     assert len({replace(recipe, name="") for recipe in recipes.values()}) == len(recipes)
     assert {recipe.unlabelled for recipe in recipes.values()} == {10_000}
     assert {recipe.steps for recipe in recipes.values()} == {3_000}

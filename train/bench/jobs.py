@@ -1,9 +1,8 @@
-"""The bench: DMT, its controls and its ablations, on the same scenes and under the same rules.
+"""The bench's trainings: rows (rows.py) on the same scenes and under the same rules.
 
-Every row is a recipe: the bench's settings with a switch or two turned over. `quick` runs rows, by
-default the main ones once, with settings fixed beforehand. `full` gives every row the same small
-grid, chosen on validation clips, and three seeds with three labelled subsets. What is measured is
-printed, wins and losses.
+`quick` runs rows, by default the main ones once, with settings fixed beforehand. `full` gives every
+row the same small grid, chosen on validation clips, and three seeds with three labelled subsets.
+What is measured is printed, wins and losses.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import multiprocessing
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, wait
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 
 from avsl.demos.scenes import BENCH
+from avsl.train.bench.rows import GRID, SIZE, Job
 from avsl.train.bench.scores import Tests, measure, shuffled_row, static_rows
 from avsl.train.data.material import open_material
 from avsl.train.data.pack import open_pack, pack_scenes
@@ -30,78 +29,11 @@ from avsl.train.fit import fit, stage_networks, stages
 from avsl.train.recipe import Recipe
 from avsl.train.run import prepare_run, read_metrics, write_text
 
-SIZE = (112, 112)
 TRAIN_SEED, HELD_OUT_SEED, TEST_SEED = 101, 2_000_000, 3_000_000
 CLIPS = 11_500
 """Scenes that labelled, unlabelled and validation clips are taken from."""
 TESTS = 1_000
 """Scenes that are tested on, and as many held out for calibration and the universal threshold."""
-
-BASE = Recipe(
-    name="bench",
-    size=SIZE[0],
-    width=8,
-    unlabelled=10_000,
-    validation=300,
-    warm_up_steps=300,
-    steps=3_000,
-    distill_steps=700,
-)
-
-SUPERVISED: dict[str, Any] = {
-    "label": "none",
-    "contrastive_weight": 0.0,
-    "labelled_batch": 32,
-    "unlabelled_batch": 0,
-}
-ROWS: dict[str, dict[str, Any]] = {
-    "DMT": {"distill": True},
-    "supervised": SUPERVISED,
-    "supervised + contrastive": {"label": "none"},
-    "self-supervised": {"label": "none", "pixel_weight": 0.0},
-    "one mean teacher": {"sounds": ("log-mel",), "accept": "not-empty"},
-    "one mean teacher, confident": {"sounds": ("log-mel",), "accept": "confident"},
-    "no filter": {"accept": "all"},
-    "no filter, empty masks out": {"accept": "not-empty"},
-    "own teacher's label": {"label": "own"},
-    "union of labels": {"label": "union"},
-    "no EMA": {"ema": 0.0},
-    "frozen teachers": {"ema": 1.0},
-    "same sound encoder": {"sounds": ("log-mel", "log-mel")},
-    "no contrastive": {"contrastive_weight": 0.0},
-}
-QUICK = tuple(ROWS)[:5]
-LABELS = (64, 256, 1024)
-GRID: tuple[dict[str, Any], ...] = ({"lr": 1e-3}, {"lr": 2e-3}, {"lr": 4e-3})
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training of the bench."""
-
-    row: str
-    labelled: int
-    seed: int
-    setting: int
-    """Which of `GRID`; -1: the settings fixed beforehand."""
-    times: int = 1
-    """How many times `BASE`'s steps it takes."""
-
-    @property
-    def name(self) -> str:
-        words = self.row.replace(",", "").replace("+", "and").replace("'", "").split()
-        grid = "" if self.setting < 0 else f"-{self.setting}"
-        times = "" if self.times == 1 else f"-x{self.times}"
-        return f"{self.labelled}-{self.seed}-{'-'.join(words)}{grid}{times}"
-
-    def recipe(self, material: Path) -> Recipe:
-        settings = ROWS[self.row] | (GRID[self.setting] if self.setting >= 0 else {})
-        about = {"data": str(material), "name": self.name, "labelled": self.labelled}
-        lengths = {
-            key: getattr(BASE, key) * self.times
-            for key in ("warm_up_steps", "steps", "distill_steps")
-        }
-        return replace(BASE, **(settings | about | lengths), seed=self.seed)
 
 
 def make_material(folder: Path, progress: Progress) -> None:

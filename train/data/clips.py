@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -30,6 +31,8 @@ MOST_PIXELS = 100_000_000
 MOST_BOXES = 100
 LONGEST_S = 600
 LOWEST_RATE = 1000
+LOUDEST = 100.0
+"""Times full scale: a sample over it, or one that is no number, is damage."""
 
 OUTSIDE = 0.01
 """How far a box may reach out of the picture by rounding; it is cut off there."""
@@ -40,6 +43,57 @@ _BOUNDED = {"protocol_whitelist": "none", "max_pixels": str(MOST_PIXELS)}
 
 class _Bad(Exception):
     """Why a clip can't be used."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A folder of clips by its names and boxes alone; nothing is decoded yet."""
+
+    folder: Path
+    pictures: dict[str, list[Path]]
+    sounds: dict[str, list[Path]]
+    boxes: dict[str, list[Box]]
+    bad: dict[str, str]
+    """Clips that can't be used, and why, as far as it is known."""
+
+    @property
+    def there(self) -> set[str]:
+        """Clips with a picture or a sound."""
+        return self.pictures.keys() | self.sounds.keys()
+
+    @property
+    def good(self) -> list[str]:
+        """What is left, in order."""
+        return sorted(self.there - self.bad.keys())
+
+    def check(self, skip_bad: bool) -> None:
+        """
+        Raises:
+            UserError: a clip can't be used and is not to be left out, or none is left.
+        """
+        if self.bad and (not skip_bad or self.bad.keys() >= self.there):
+            total = len(self.there | self.bad.keys())
+            raise UserError(f"{self.folder}: {_complaint(self.bad, total, skip_bad)}")
+
+
+def list_clips(clips: Path) -> Listing:
+    """What lies in a folder of clips.
+
+    Raises:
+        UserError: it has no frames or no audio, or its boxes.json can't be read.
+    """
+    pictures, sounds = _by_id(clips / "frames", PICTURES), _by_id(clips / "audio", SOUNDS)
+    known, bad = _read_boxes(clips / "boxes.json")
+    found = Listing(clips, pictures, sounds, known, bad)
+    for name in known.keys() - found.there:
+        bad[name] = "is in boxes.json, but has no picture and no sound"
+    for name in found.there:
+        for what, files in ("picture", pictures.get(name, [])), ("sound", sounds.get(name, [])):
+            if len(files) != 1:
+                bad[name] = f"has {len(files)} {what}s" if files else f"has no {what}"
+            elif not files[0].is_file():  # opening a pipe would wait for ever
+                bad[name] = f"has a {what} that is no file"
+    return found
 
 
 def pack_clips(
@@ -66,30 +120,24 @@ def pack_clips(
     Raises:
         UserError: a clip can't be used, there are none, or `folder` can't be written.
     """
-    pictures, sounds = _by_id(clips / "frames", PICTURES), _by_id(clips / "audio", SOUNDS)
-    known, bad = _read_boxes(clips / "boxes.json")
-    there = pictures.keys() | sounds.keys()
-    for name in known.keys() - there:
-        bad[name] = "is in boxes.json, but has no picture and no sound"
-    for name in there:
-        for what, files in ("picture", pictures.get(name, [])), ("sound", sounds.get(name, [])):
-            if len(files) != 1:
-                bad[name] = f"has {len(files)} {what}s" if files else f"has no {what}"
-    good = sorted(there - bad.keys())
+    found = list_clips(clips)
+    good = found.good
     read = partial(_read, size=size, length=round(seconds * rate), rate=rate, picture_at=picture_at)
-    jobs = ((name, pictures[name][0], sounds[name][0], known.get(name)) for name in good)
+    jobs = (
+        (name, found.pictures[name][0], found.sounds[name][0], found.boxes.get(name))
+        for name in good
+    )
 
     def usable() -> Generator[Clip, None, None]:
-        for done, (name, found) in enumerate(zip(good, in_parallel(read, jobs), strict=True), 1):
-            if isinstance(found, str):
-                bad[name] = found
-            elif skip_bad or not bad:
-                yield found
+        for done, (name, clip) in enumerate(zip(good, in_parallel(read, jobs), strict=True), 1):
+            if isinstance(clip, str):
+                found.bad[name] = clip
+            elif skip_bad or not found.bad:
+                yield clip
             progress(done, len(good))
-        if bad and (not skip_bad or bad.keys() >= there):
-            raise UserError(f"{clips}: {_complaint(bad, len(there | bad.keys()), skip_bad)}")
+        found.check(skip_bad)
 
-    return write_pack(folder, usable(), rate, picture_at=picture_at, left_out=bad)
+    return write_pack(folder, usable(), rate, picture_at=picture_at, left_out=found.bad)
 
 
 def _by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
@@ -124,6 +172,8 @@ def shown(name: str) -> str:
 def _read_boxes(path: Path) -> tuple[dict[str, list[Box]], dict[str, str]]:
     """Boxes by id, and which ids have impossible ones, and why; nothing where there is no file."""
     try:
+        if not path.is_file() and path.exists():
+            raise UserError(f"{path}: is no file; boxes.json is a list of boxes")
         if path.stat().st_size > LARGEST_JSON:
             raise UserError(f"{path}: is over {LARGEST_JSON >> 20} MB; is it a list of boxes?")
         entries = json.loads(path.read_text("utf-8"))
@@ -216,6 +266,10 @@ def _sound(path: Path, rate: int) -> NDArray[np.int16]:
             if stream.rate < LOWEST_RATE:
                 raise _Bad(f"has a sound of {stream.rate} samples a second")
             for frame in chain(container.decode(stream), [None]):
+                if frame and frame.format.name.startswith(("flt", "dbl")):
+                    peak = np.abs(frame.to_ndarray()).max(initial=0)
+                    if not peak <= LOUDEST:
+                        raise _Bad(f"has a sound with samples of {peak:.3g} times full scale")
                 for out in resampler.resample(frame):
                     blocks.append(out.to_ndarray()[0])
                     left -= out.samples

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from avsl.demos.scenes import RATE
 from avsl.engines import UserError
 from avsl.engines.networks import NetworkSpec
-from avsl.train.data.clips import pack_clips
+from avsl.train.data.clips import list_clips, pack_clips
 from avsl.train.data.pack import Pack, open_pack, pack_scenes
 from avsl.train.data.pool import Pool
 from avsl.train.recipe import DRAWN_CASTS, Casts, Recipe
@@ -145,68 +145,147 @@ def open_material(
         all_ = np.arange(len(pack))
         return Material(few, many, pack, all_, (pack, all_))
 
-    for name in filter(None, (recipe.data, recipe.test)):
-        if not Path(name).is_dir():
-            raise UserError(f"{name}: no such folder of clips")
+    survey(recipe, run, skip_bad=skip_bad)  # before clips are packed for an hour
 
     def packed(folder: str, name: str) -> Pack:
-        pack = _clips_pack(recipe, Path(folder), run / name, skip_bad, progress)
-        if pack.picture_at != recipe.picture_at:
-            raise UserError(
-                f"{pack.folder}: packed with the picture at the {pack.picture_at} of its sound, "
-                f'the recipe says picture_at = "{recipe.picture_at}"'
-            )
-        return pack
+        return _pack_there(recipe, Path(folder), run / name) or pack_clips(
+            Path(folder),
+            run / name,
+            size,
+            seconds=recipe.seconds + SLACK_S,
+            picture_at="middle" if recipe.picture_at == "middle" else "end",
+            skip_bad=skip_bad,
+            progress=lambda done, total: progress("pack", done, total),
+        )
 
     pack = packed(recipe.data, "clips")
     test = packed(recipe.test, "test") if recipe.test else None
-    if pack.size != size or pack.samples.shape[1] < window:
-        raise UserError(
-            f"{pack.folder}: packed at {pack.size[1]} pixels, {pack.samples.shape[1] / RATE:g} s; "
-            f"the recipe wants {size[1]} and {recipe.seconds:g} s; pack the clips again"
-        )
-    rng = np.random.default_rng((recipe.seed, 1))
-    tested = set(test.names if test else [])
-    fresh = np.array([i for i, name in enumerate(pack.names) if name not in tested], int)
-    known = rng.permutation(fresh[pack.known[fresh]])
-    wanted = recipe.validation + recipe.labelled
-    if len(known) < wanted:
-        raise UserError(
-            f"{recipe.data}: {len(known)} clips have boxes, the recipe wants {recipe.labelled} "
-            f"labelled and {recipe.validation} for validation; set fewer"
-        )
-    validation, labelled = known[: recipe.validation], known[recipe.validation : wanted]
-    rest = rng.permutation(np.setdiff1d(fresh, known[:wanted]))
-    if recipe.unlabelled_batch and len(rest) < 1:
-        raise UserError(f"{recipe.data}: no clips are left to be the unlabelled ones")
+    chosen = choose(recipe, pack.names, pack.known, test.names if test else [])
     source = PackSource(pack, window)
     return Material(
-        Part(source, labelled),
-        Part(source, rest[: recipe.unlabelled]),
+        Part(source, chosen.labelled),
+        Part(source, chosen.unlabelled),
         pack,
-        validation,
-        (test, np.arange(len(test))) if test else (pack, validation),
-        len(pack) - len(fresh),
+        chosen.validation,
+        (test, np.arange(len(test))) if test else (pack, chosen.validation),
+        chosen.leaks,
     )
 
 
-def _clips_pack(
-    recipe: Recipe,
-    folder: Path,
-    packed: Path,
-    skip_bad: bool,
-    progress: Callable[[str, int, int], None],
-) -> Pack:
+@dataclass(frozen=True)
+class Chosen:
+    """Which of a folder's clips a training takes, by their places in it."""
+
+    labelled: NDArray[np.int64]
+    unlabelled: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    leaks: int
+    """Clips that were left out because they are among those to be tested on."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a training would take, as far as names and boxes tell."""
+
+    chosen: Chosen
+    clips: int
+    """All that are packed, those to be tested on too."""
+    packed: bool
+    """Whether they have been, so that nothing is left to be found out."""
+
+
+def choose(recipe: Recipe, names: list[str], known: NDArray[np.bool_], tested: list[str]) -> Chosen:
+    """Draws a training's clips.
+
+    Args:
+        names: of all clips, in order.
+        known: `[N]`, whether a clip's boxes are known.
+        tested: names of clips that are not to be trained on.
+
+    Raises:
+        UserError: there are too few.
+    """
+    rng = np.random.default_rng((recipe.seed, 1))
+    kept = set(tested)
+    fresh = np.array([i for i, name in enumerate(names) if name not in kept], int)
+    boxed = rng.permutation(fresh[known[fresh]])
+    wanted = recipe.validation + recipe.labelled
+    if len(boxed) < wanted:
+        raise UserError(
+            f"{recipe.data}: {len(boxed)} clips have boxes, the recipe wants {wanted} (labelled = "
+            f"{recipe.labelled} and validation = {recipe.validation}); set labelled or validation "
+            "lower"
+        )
+    rest = rng.permutation(np.setdiff1d(fresh, boxed[:wanted]))
+    if recipe.unlabelled_batch and len(rest) < 1:
+        raise UserError(
+            f"{recipe.data}: no clips are left to be the unlabelled ones; set labelled or "
+            "validation lower, or unlabelled and unlabelled_batch to 0"
+        )
+    return Chosen(
+        labelled=boxed[recipe.validation : wanted],
+        unlabelled=rest[: recipe.unlabelled],
+        validation=boxed[: recipe.validation],
+        leaks=len(names) - len(fresh),
+    )
+
+
+def survey(recipe: Recipe, run: Path | None, *, skip_bad: bool = False) -> Survey:
+    """What a training would take. Nothing is decoded, and nothing written.
+
+    Args:
+        run: where packs may lie already; None: those there will be made anew.
+
+    Raises:
+        UserError: a folder is missing, clips are bad as far as can be seen, or too few.
+    """
+    if not recipe.data:
+        places = np.arange(recipe.labelled + recipe.unlabelled)
+        few, many = np.split(places, [recipe.labelled])
+        validation = np.arange(recipe.validation)
+        return Survey(Chosen(few, many, validation, 0), len(places) + len(validation), False)
+    found: list[tuple[list[str], NDArray[np.bool_]]] = []
+    whole = True
+    for folder, name in (recipe.data, "clips"), (recipe.test, "test"):
+        if folder and not Path(folder).is_dir():
+            raise UserError(f"{folder}: no such folder of clips")
+        if folder and (pack := _pack_there(recipe, Path(folder), run and run / name)):
+            found.append((pack.names, pack.known))
+        elif folder:
+            listed, whole = list_clips(Path(folder)), False
+            listed.check(skip_bad)
+            good = listed.good
+            found.append((good, np.array([clip in listed.boxes for clip in good])))
+        else:
+            found.append(([], np.zeros(0, bool)))
+    (names, known), (tested, boxed) = found
+    if recipe.test and not boxed.any():
+        raise UserError(f"{recipe.test}: no clip has boxes; there is nothing to test on")
+    chosen = choose(recipe, names, known, tested)
+    return Survey(chosen, len(names) + len(tested), whole)
+
+
+def _pack_there(recipe: Recipe, folder: Path, packed: Path | None) -> Pack | None:
+    """The pack that `folder` is, or that was made of it; None: there is none yet.
+
+    Raises:
+        UserError: it is damaged, or not what the recipe wants.
+    """
     if (folder / "pack.json").exists():
-        return open_pack(folder)
-    if packed.exists():
-        return open_pack(packed)
-    return pack_clips(
-        folder,
-        packed,
-        (recipe.size, recipe.size),
-        seconds=recipe.seconds + SLACK_S,
-        picture_at="middle" if recipe.picture_at == "middle" else "end",
-        skip_bad=skip_bad,
-        progress=lambda done, total: progress("pack", done, total),
-    )
+        pack = open_pack(folder)
+    elif packed and packed.exists():
+        pack = open_pack(packed)
+    else:
+        return None
+    if pack.picture_at != recipe.picture_at:
+        raise UserError(
+            f"{pack.folder}: packed with the picture at the {pack.picture_at} of its sound, "
+            f'the recipe says picture_at = "{recipe.picture_at}"'
+        )
+    window = round(recipe.seconds * RATE)
+    if pack.size != (recipe.size, recipe.size) or pack.samples.shape[1] < window:
+        raise UserError(
+            f"{pack.folder}: packed at {pack.size[1]} pixels, {pack.samples.shape[1] / RATE:g} s; "
+            f"the recipe wants {recipe.size} and {recipe.seconds:g} s; pack the clips again"
+        )
+    return pack

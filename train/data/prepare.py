@@ -163,6 +163,8 @@ def _group(path: Path) -> str:
 def _make(item: Item) -> str:
     """Does one file; returns why it was left out, or nothing."""
     what, path, goal = item
+    if not path.is_file():  # a pipe would be waited for
+        return f"{path}: is no file"
     try:
         if what == "sound":
             sound(path)

@@ -227,12 +227,13 @@ def evaluate_clips(
     clips: Path,
     picture_at: str,
     *,
+    skip_bad: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Measures an engine on a folder of clips (see clips.py): those with boxes that sound.
 
     Raises:
-        UserError: a clip can't be used, or none has boxes.
+        UserError: a clip can't be used, and is not to be left out (`skip_bad`), or none has boxes.
     """
     spec = engine.spec
     seconds = spec.window.length / spec.window.rate
@@ -241,7 +242,12 @@ def evaluate_clips(
     at: At = "middle" if picture_at == "middle" else "end"
     with tempfile.TemporaryDirectory() as folder:
         pack = pack_clips(
-            clips, Path(folder) / "clips", spec.picture_size, seconds=seconds, picture_at=at
+            clips,
+            Path(folder) / "clips",
+            spec.picture_size,
+            seconds=seconds,
+            picture_at=at,
+            skip_bad=skip_bad,
         )
         if not (pack.known & ~np.isnan(pack.boxes[:, 0, 0])).any():
             raise UserError(
