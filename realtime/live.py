@@ -82,7 +82,7 @@ def run_live(
         check_display()
     engine = engine or choose_engine(options.engine, options.backend, prepare=True, say=_say)
     session = _Session(options, engine, source, tuple(sinks))
-    with _stopping_on_signals(session.stop):
+    with _stopping_on_signals(session.stop), _what_is_there_frozen():
         try:
             session.open()
             if options.window:
@@ -167,8 +167,6 @@ class _Session:
         first = self.engine.maps()  # a network's first run takes longer than all others
         first.watch(0.0, np.zeros((*spec.picture_size, 3), np.uint8), self.timeline)
         first.map()
-        gc.collect()
-        gc.freeze()  # what is there now stays; looking through it again and again takes tens of ms
         if options.window:
             self.sinks = (*self.sinks, Screen(self, spec.thresholds, options.in_step))
         self.zero = time.monotonic()
@@ -300,6 +298,19 @@ def _localizing(
         return GpuPictures(engine, Overlay(engine.spec.thresholds), most=1)
     localize, resize = Localizer(engine), Resizer(engine.spec.picture_size)
     return lambda frame, sound: (localize(frame.time, resize(frame.picture), sound), None)
+
+
+@contextlib.contextmanager
+def _what_is_there_frozen() -> Iterator[None]:
+    """What is there before the session opens is no garbage: that the collector looks through it
+    again and again would take tens of ms each time. Only for so long, and nothing of the session's
+    own: of what is frozen, no circle is ever freed, and a microphone's stream is one."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextlib.contextmanager

@@ -77,10 +77,13 @@ class Recorder(Sink):
         self._put = self._written = 0  # pictures
         try:
             self._partial.open("wb").close()  # PyAV would do so with the first picture only
-            self._writer = _Writer(self._partial, rate)
+            writer = _Writer(self._partial, rate)
         except OSError as error:
             raise UserError(f"{path}: can't be written ({error.strerror})") from None
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        # Only its thread has the writer: when that ends, the encoders' threads and memory go.
+        self._thread = threading.Thread(
+            target=self._run, args=(writer,), name="recorder", daemon=True
+        )
         self._thread.start()
 
     def captured(self, frame: Frame) -> None:
@@ -138,20 +141,20 @@ class Recorder(Sink):
         else:
             self._partial.replace(self._path)
 
-    def _run(self) -> None:
+    def _run(self, writer: _Writer) -> None:
         try:
             while (item := self._queue.get()) is not None:
-                self._write(item)
+                self._write(writer, item)
         except Exception as error:  # whatever it is, the session goes on without this file
             self.problem = f"recording stopped ({getattr(error, 'strerror', None) or error})"
         try:
-            self._writer.close(whole=self.problem is None)
+            writer.close(whole=self.problem is None)
         except Exception as error:
             self.problem = self.problem or f"not ended properly ({error})"
 
-    def _write(self, item: _Picture | tuple[int, Samples]) -> None:
+    def _write(self, writer: _Writer, item: _Picture | tuple[int, Samples]) -> None:
         if not isinstance(item[0], Frame):
-            self._writer.sound(*item)
+            writer.sound(*item)
             return
         frame, localization, tinted = item
         # A copy: others show and localize the same picture.
@@ -160,7 +163,7 @@ class Recorder(Sink):
         picture.color_range = frame.picture.color_range
         if self._draw and localization:
             self._draw(picture, localization, tinted)
-        self._writer.picture(picture, frame.time - self._start)
+        writer.picture(picture, frame.time - self._start)
         self._written += 1
 
 
