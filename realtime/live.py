@@ -12,7 +12,6 @@ import contextlib
 import gc
 import math
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -36,6 +35,7 @@ from avsl.engines import (
     choose_engine,
 )
 from avsl.engines.engine import on_gpu
+from avsl.engines.errors import say
 from avsl.engines.windows import Samples
 from avsl.realtime.drawing.canvas import Tinted
 from avsl.realtime.drawing.overlay import Overlay
@@ -333,4 +333,4 @@ def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
 
 
 def _say(line: str) -> None:
-    print(f"avsl-live: {line}", file=sys.stderr)
+    say(f"avsl-live: {line}")
