@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import av
-
 from avsl.demos.scenes.clips import (
     DEMO_RATE,
     DEMO_SECONDS,
@@ -17,6 +15,7 @@ from avsl.demos.scenes.clips import (
 from avsl.demos.scenes.movers import SECONDS
 from avsl.engines import UserError
 from avsl.realtime.sinks.video_file import check_target
+from avsl.realtime.sources.ffmpeg import open_file
 
 TARGET = Path("avsl-demo.mp4")
 TITLE = "avsl-live --demo"
@@ -36,9 +35,9 @@ def check_demo(out: Path, overwrite: bool) -> None:
 
 def _made_here(path: Path) -> bool:
     try:
-        with av.open(f"file:{path}") as container:
-            return container.metadata.get("title") == TITLE
-    except (OSError, ValueError):  # av's own errors are these
+        with open_file(path) as container:
+            return bool(container.metadata.get("title") == TITLE)
+    except UserError:
         return False
 
 

@@ -54,8 +54,8 @@ __all__ = ["LiveOptions", "LiveReport", "run_live"]
 
 SOUND_S = 12.0
 """How much sound is kept for pictures to be paired with."""
-WAITING = 16
-"""Pictures that may wait for their sound: half a second of them."""
+WAITING_S = 0.5
+"""So long pictures may wait for their sound, beside what that is known to be late."""
 TURN_S = 0.02
 """How often sinks get their turn while nothing is new."""
 
@@ -92,6 +92,9 @@ def run_live(
             session.close()
     if session.fault:
         raise session.fault
+    if not session.report.pictures:
+        why = "; ".join(source.missing) or f"{source.name}: no picture comes"
+        raise UserError(f"{why}; there was not one in {session.report.seconds:.0f} s")
     return session.report
 
 
@@ -123,7 +126,8 @@ class _Session:
         it does so overwrite each other and never reach it."""
         spec = self.engine.spec.window
         localize = _localizing(self.engine)
-        waiting: deque[Frame] = deque(maxlen=WAITING)
+        wait_s = WAITING_S + self.options.late_s
+        waiting: deque[Frame] = deque(maxlen=math.ceil(wait_s * self.options.fps) + 1)
         seen = 0
         last: int | None = None
         while not self.stop.is_set():

@@ -22,6 +22,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from avsl.engines.errors import UserError
 from avsl.realtime.sources.flow import Rate
 from avsl.realtime.sources.frames import Frame
+from avsl.realtime.sources.source import device_number
 
 STALL_S = 1.0
 """A camera that gives no picture for so long is said to be missing. Slower ones don't exist: the
@@ -130,7 +131,8 @@ class Camera:
             capture = cv2.VideoCapture(self._source, cv2.CAP_FFMPEG, limits)
             return capture if capture.isOpened() else None
         backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
-        device = int(self._source) if self._source.isdigit() else self._source
+        number = device_number(self._source)
+        device = self._source if number is None else number
         wanted = [
             # Uncompressed, USB 2 has room for ten of these pictures a second.
             (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
@@ -149,7 +151,7 @@ def check_source(source: str) -> None:
     """Raises:
     UserError: `source` can't name a camera.
     """
-    if not (source.isdigit() or source.startswith(("/dev/", *URLS))):
+    if device_number(source) is None and not source.startswith(("/dev/", *URLS)):
         raise UserError(
             f"camera {source}: a camera is a number (0), a device (/dev/video0), or an http or "
             "rtsp address; avsl-live --list-devices shows what there is"
@@ -178,7 +180,8 @@ def _why(source: str) -> str:
     """Why a camera couldn't be opened, and what to do."""
     if source.startswith(URLS):
         return "no pictures come from this address; check it, and that the camera is on"
-    path = Path(f"/dev/video{source}" if source.isdigit() else source)
+    number = device_number(source)
+    path = Path(source if number is None else f"/dev/video{number}")
     if sys.platform != "linux":
         return "can't be opened; is it plugged in, free, and is this terminal permitted to use it?"
     try:
