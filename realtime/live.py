@@ -236,14 +236,15 @@ class _Session:
         return 1000 * (time.monotonic() - self.zero - frame.time)
 
     def figures(self, age_ms: float) -> Figures:
-        notes = [note for sink in self.sinks if (note := sink.note)]
+        running = tuple(note for sink in self.sinks if (note := sink.note))
         return Figures(
             self.source.per_second,
             self.maps.per_second,
             age_ms,
             self.report.skipped,
             self.latest,
-            (*notes, *self.source.notes),
+            tuple(self.source.notes),
+            running,
         )
 
     def shown(self, age_ms: float) -> None:

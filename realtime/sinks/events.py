@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from avsl.engines import EngineSpec, Localization, UserError
-from avsl.engines.errors import drop_stdout
 
 SCHEMA = "avsl-events/1"
 STDOUT = ("-", "/dev/stdout")
@@ -61,7 +60,6 @@ class EventWriter:
         """Why nothing is written any more, though no error has been raised."""
         self._name = "stdout" if str(target) in STDOUT else str(target)
         self._place: Path | None = None  # where the file goes that is now beside it
-        self._stdout = self._name == "stdout"
         try:
             self._file = self._open(target, overwrite, follow)
         except OSError as error:
@@ -74,10 +72,8 @@ class EventWriter:
             raise
 
     def _open(self, target: Path, overwrite: bool, follow: bool) -> TextIO:
-        if self._stdout:
-            if sys.stdout is None:
-                raise UserError("--events -: stdout is closed; name a file")
-            return sys.stdout
+        if self._name == "stdout":
+            return _open_stdout()
         # Through a symlink: what it points to is written, and it stays one.
         place = Path(os.path.realpath(target))
         try:
@@ -122,7 +118,7 @@ class EventWriter:
         Raises:
             UserError: it can't be written.
         """
-        if self._stdout or self.problem:
+        if self._file is sys.stdout or self.problem:
             return
         try:
             self._file.close()
@@ -136,18 +132,28 @@ class EventWriter:
 
     def abandon(self) -> None:
         """Gives up; of a file that was to appear when it is whole, nothing stays behind."""
-        if not self._stdout:
-            self._drop()
+        self._drop()
         if self._place:
             self._beside.unlink(missing_ok=True)
 
     def _drop(self) -> None:
         """Closes without a word of what can't be written any more."""
-        if self._stdout:
-            drop_stdout()
-            return
         with contextlib.suppress(OSError):
-            self._file.close()
+            if self._file is not sys.stdout:
+                self._file.close()
+
+
+def _open_stdout() -> TextIO:
+    """A way of our own to where stdout goes: of what it is given nothing is left in Python's, which
+    would wait at the end for a reader that hangs."""
+    if sys.stdout is None:
+        raise UserError("--events -: stdout is closed; name a file")
+    sys.stdout.flush()
+    try:
+        number = os.dup(sys.stdout.fileno())
+    except (OSError, ValueError):  # a notebook's, which is no file
+        return sys.stdout
+    return os.fdopen(number, "w", encoding="utf-8")
 
 
 def _open_stream(path: Path, pipe: bool) -> TextIO:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
+import os
 import queue
 import threading
 from collections import deque
@@ -62,21 +65,23 @@ class Recorder(Sink):
     ) -> None:
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path}: live recordings are written as {', '.join(SUFFIXES)}")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is no file that a recording could replace; name another")
         if path.exists() and not overwrite:
             raise UserError(f"{path}: exists already; --overwrite replaces it")
         self._path = path
+        self._place = Path(os.path.realpath(path))  # a symlink stays one
         self.lost = 0
         """Pictures that found the queue full and are not in the file."""
         self.problem: str | None = None
         """Why nothing is written any more."""
-        self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
         self._rate = rate
         self._draw = draw
         self._start = start
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._put = self._written = 0  # pictures
         try:
-            self._partial.open("wb").close()  # PyAV would do so with the first picture only
+            self._partial = _make_partial(self._place)
             writer = _Writer(self._partial, rate)
         except OSError as error:
             raise UserError(f"{path}: can't be written ({error.strerror})") from None
@@ -139,7 +144,7 @@ class Recorder(Sink):
         if self._put == 0:
             self._partial.unlink()
         else:
-            self._partial.replace(self._path)
+            self._partial.replace(self._place)
 
     def _run(self, writer: _Writer) -> None:
         try:
@@ -165,6 +170,17 @@ class Recorder(Sink):
             self._draw(picture, localization, tinted)
         writer.picture(picture, frame.time - self._start)
         self._written += 1
+
+
+def _make_partial(path: Path) -> Path:
+    """Makes an empty file beside `path` that says it is not the whole; what a crash has left there
+    under such a name stays."""
+    for number in itertools.chain([""], itertools.count(2)):
+        partial = path.with_name(f"{path.stem}.partial{number}{path.suffix}")
+        with contextlib.suppress(FileExistsError):
+            partial.open("xb").close()
+            return partial
+    raise AssertionError("numbers have no end")
 
 
 _Picture = tuple[Frame, Localization | None, Tinted | None]

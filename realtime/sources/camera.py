@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
+import http.client
 import os
 import re
 import sys
 import threading
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +34,8 @@ STALL_S = 1.0
 longest exposure of a webcam in the dark is a fifth of a second."""
 RETRY_S = (0.25, 1.0)
 """First and longest pause between two attempts to open the camera again."""
+ANSWER_S = 2.0
+"""So long a camera that shows no pictures may take to say why."""
 URLS = ("http://", "https://", "rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://")
 LOW_DELAY = "fflags;nobuffer|flags;low_delay|max_delay;0|analyzeduration;500000|probesize;500000"
 """FFmpeg would else hold back up to a second of a network stream."""
@@ -54,7 +61,8 @@ class Camera:
         self._thread: threading.Thread | None = None
         self._capture = self._open()
         if self._capture is None:
-            raise UserError(f"camera {without_password(source)}: {_why(source)}")
+            why = _refusal(source) or _why(source)
+            raise UserError(f"camera {without_password(source)}: {why}")
 
     def start(self, zero: float, deliver: Callable[[Frame], None]) -> None:
         """From now on each picture goes to `deliver`, in the camera's own thread, with its time
@@ -161,6 +169,32 @@ def check_source(source: str) -> None:
 def without_password(source: str) -> str:
     """An address as it may be shown: without the name and password in it."""
     return re.sub(r"//[^/@]*@", "//", source)
+
+
+def _refusal(source: str) -> str | None:
+    """What a camera at an http address says against showing its pictures; FFmpeg keeps it to
+    itself. None where it says nothing."""
+    if not source.startswith("http"):
+        return None
+    words = {
+        401: "it wants another name and password: http://NAME:PASSWORD@ADDRESS",
+        403: "it forbids this address; check it, and the camera's settings",
+        404: "it has no such address; look for that of its pictures in its manual",
+    }
+    try:
+        parts = urllib.parse.urlsplit(source)
+        secret, _, host = parts.netloc.rpartition("@")
+        request = urllib.request.Request(parts._replace(netloc=host).geturl())
+        if secret:
+            code = base64.b64encode(urllib.parse.unquote(secret).encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {code}")
+        urllib.request.urlopen(request, timeout=ANSWER_S).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        return words.get(error.code, f"it answers with error {error.code}, not with pictures")
+    except (OSError, ValueError, http.client.HTTPException):
+        pass
+    return None
 
 
 def _planes(bgr: Any) -> av.VideoFrame:
