@@ -11,14 +11,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from avsl.realtime.sinks.screen import Screen  # brings cv2, before everything that imports av
 
@@ -41,6 +38,7 @@ from avsl.realtime.drawing.canvas import Tinted
 from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.drawing.view import Figures
 from avsl.realtime.live_options import LiveOptions, LiveReport
+from avsl.realtime.signals import stopping_on_signals
 from avsl.realtime.sinks.opening import check_sinks, sinks_of
 from avsl.realtime.sinks.recorder import Recorder
 from avsl.realtime.sinks.sink import Sink
@@ -82,7 +80,7 @@ def run_live(
         check_display()
     engine = engine or choose_engine(options.engine, options.backend, prepare=True, say=_say)
     session = _Session(options, engine, source, tuple(sinks))
-    with _stopping_on_signals(session.stop), _what_is_there_frozen():
+    with stopping_on_signals(session.stop), _what_is_there_frozen():
         try:
             session.open()
             if options.window:
@@ -316,25 +314,6 @@ def _what_is_there_frozen() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextlib.contextmanager
-def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and its like set `stop`; a second one does what it always does."""
-    kept: dict[int, Any] = {}
-
-    def react(number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(number, kept[number])
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if number := getattr(signal, name, None):
-            kept[number] = signal.signal(number, react)
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 def _say(line: str) -> None:
