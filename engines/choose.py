@@ -40,5 +40,10 @@ def choose_engine(
         return MotionEngine()
     known = network or "real" if word == "both" else named
     folder = SHIPPED.get(known, known)
-    engine = open_engine(folder, backend, batch=batch, prepare=prepare, say=say)
+
+    def of_both(line: str) -> None:
+        say(f"both, motion and a network: {line}")
+
+    tell = of_both if word == "both" else say
+    engine = open_engine(folder, backend, batch=batch, prepare=prepare, say=tell)
     return BothEngine(engine) if word == "both" else engine

@@ -9,14 +9,15 @@ import numpy as np
 from avsl.engines.bundle import EngineSpec
 from avsl.engines.errors import UserError
 from avsl.engines.localization import (
+    FLOOR_DB,
     Evidence,
     Gate,
     Localization,
     Map,
     Peak,
     describe,
-    level_db,
 )
+from avsl.engines.loudness import Loudness
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import Samples, SoundTimeline
 
@@ -143,18 +144,19 @@ class Listener:
         self._gate = Gate(spec.thresholds, self._window.hop / self._window.rate)
         self._hop: int | None = None  # the newest hop that the gate has heard
         self._open = False
-        self._level = level_db(np.zeros(0, np.float32))
+        self._loudness = Loudness(spec.window)
+        self._level = FLOOR_DB
 
     def __call__(self, time: float, sound: SoundTimeline) -> tuple[float, bool]:
         """Level of the newest hop (dBFS) before a picture taken at `time` (seconds on the clock of
         `sound`), and whether that is silence."""
-        hop, size = self._window.hop_index(time), self._window.hop
+        hop = self._window.hop_index(time)
         # After a start, a seek or a long gap there is only so much sound to look back on.
-        first = hop - self._window.length // size
+        first = hop - self._window.length // self._window.hop
         if self._hop is not None and self._hop <= hop:
             first = max(first, self._hop)
         for h in range(first + 1, hop + 1):
-            self._level = level_db(sound.read(h * size, size))
+            self._level = self._loudness(h, sound)
             self._open = self._gate.update(self._level)
         self._hop = hop
         return self._level, not self._open

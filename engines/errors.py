@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -16,12 +18,42 @@ class UserError(Exception):
 def exit_on_user_error() -> Iterator[None]:
     """What both programs run in: a `UserError` becomes its one line on stderr and exit code 2."""
     try:
-        yield
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         sys.exit(2)
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`). Python would complain once more when it
-        # flushes stdout at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has gone (`| head`).
+        drop_stdout()
         sys.exit(0)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        drop_stdout()
+        say(f"error: {error.filename or 'stdout'}: can't be written; {error.strerror}")
+        sys.exit(2)
+
+
+def say(line: str) -> None:
+    """A line on stderr, where there is one."""
+    if sys.stderr is not None:  # print would take stdout, where the events go
+        print(visible(line), file=sys.stderr)
+
+
+def visible(text: str) -> str:
+    """Text that may hold names from outside, as a terminal may be given it: what would move its
+    cursor, colour it or forge a line of ours is spelt out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def drop_stdout() -> None:
+    """From now on stdout goes nowhere: Python would complain once more about what it still holds
+    when it flushes it at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import os
 import signal
 import sys
 import threading
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avsl.engines.errors import UserError, exit_on_user_error
+from avsl.engines.errors import UserError, exit_on_user_error, say, visible
+from avsl.realtime.modes import FILMS, mode_of
 
 if TYPE_CHECKING:
     from avsl.engines import Engine
@@ -41,6 +43,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.command(no_args_is_help=True)
 def live(
+    context: typer.Context,
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="[FILE]...", help="Videos, or folders of videos.")
     ] = None,
@@ -132,18 +135,20 @@ def live(
 
     avsl-live --camera 0
     """
-    del version
-    if list_devices:
+    del version, list_devices, demo, verify  # `mode_of` asks for them
+    sources = context.get_parameter_source
+    given = [name for name in context.params if getattr(sources(name), "name", "") == "COMMANDLINE"]
+    mode = mode_of(given)
+    films = files or []
+    if mode == "list_devices":
         from avsl.realtime.sources.devices import list_devices as print_devices
 
         print_devices()
-    elif camera is not None:
-        if files:
-            raise UserError(f"{files[0]}: files and --camera don't go together; leave out one")
+    elif mode == "camera":
         from avsl.realtime.live import LiveOptions, run_live  # before anything else of ours
 
         options = LiveOptions(
-            camera=camera,
+            camera=camera or "",
             microphone=microphone,
             out=out,
             record=record,
@@ -156,28 +161,29 @@ def live(
             backend=backend,
             duration=duration or math.inf,
         )
-        print(run_live(options).line, file=sys.stderr)
-    elif demo:
-        _demo(_open(engine or "drawn", backend))
-    elif not files:
-        raise UserError("no FILE and no --camera given; avsl-live --help shows both")
-    elif verify:
-        _verify(files, _open(engine, backend), out)
-    else:
+        say(run_live(options).line)
+    elif mode == "demo":
+        _demo(out, engine or "drawn", backend, every, events, overwrite)
+    elif mode == "verify":
+        _verify(films, engine, backend, out, overwrite)
+    elif mode == FILMS:
         if out is None:
-            raise UserError(f"{files[0]}: where to? add -o OUT, a video file or a folder")
-        _annotate_all(files, out, _open(engine, backend), every, events, overwrite)
+            raise UserError(f"{films[0]}: where to? add -o OUT, a video file or a folder")
+        _annotate_all(films, out, _open(engine, backend, films), every, events, overwrite)
 
 
-def _open(name: str | None, backend: str) -> Engine:
-    """The engine for files, whose pictures may go through it many at once."""
+def _open(name: str | None, backend: str, films: list[Path]) -> Engine:
+    """The engine for files, whose pictures may go through it many at once. How it runs is said
+    where there is something to run it on."""
     from avsl.engines import choose_engine
     from avsl.engines.backends.plans import FILE_BATCH
 
-    def say(line: str) -> None:
-        print(f"avsl-live: {line}", file=sys.stderr)
-
-    return choose_engine(name, backend, batch=FILE_BATCH, prepare=True, say=say)
+    lines: list[str] = []
+    engine = choose_engine(name, backend, batch=FILE_BATCH, prepare=True, say=lines.append)
+    if any(os.path.lexists(film) for film in films):
+        for line in lines:
+            say(f"avsl-live: {line}")
+    return engine
 
 
 @contextmanager
@@ -214,7 +220,7 @@ def _annotate(
     from avsl.realtime.films import annotate
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[frames]} frames"),
@@ -228,7 +234,7 @@ def _annotate(
         _ctrl_c() as stop,
         Progress(*columns, console=console, transient=True, disable=quiet) as bar,
     ):
-        task = bar.add_task(source.name, total=None, frames=0, rate=0.0)
+        task = bar.add_task(visible(source.name), total=None, frames=0, rate=0.0)
 
         def progress(done: Done) -> None:
             elapsed = bar.tasks[task].elapsed or 0.0
@@ -251,18 +257,16 @@ def _annotate(
             stop=stop,
         )
     for note in report.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     if report.partial:
-        print(f"stopped: what was done is in {report.out}", file=sys.stderr)
+        say(f"stopped: what was done is in {report.out}")
         sys.exit(130)
     return report
 
 
 def _done(source: Path, report: Report) -> None:
     rate = report.frames / max(report.seconds, 1e-3)
-    print(
-        f"{source} -> {report.out} ({report.frames} frames, {rate:.0f} frames/s)", file=sys.stderr
-    )
+    say(f"{source} -> {report.out} ({report.frames} frames, {rate:.0f} frames/s)")
 
 
 def _annotate_all(
@@ -299,11 +303,11 @@ def _annotate_all(
         try:
             _done(video, _annotate(video, target, engine, every, None, overwrite))
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}")
             failed.append(video)
     if failed:
         names = ", ".join(str(video) for video in failed)
-        print(f"{len(failed)} of {len(videos)} failed: {names}", file=sys.stderr)
+        say(f"{len(failed)} of {len(videos)} failed: {names}")
         sys.exit(2 if len(videos) == 1 else 1)
 
 
@@ -312,52 +316,55 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() or not path.suffix
 
 
-def _demo(engine: Engine) -> None:
+def _demo(
+    out: Path | None,
+    name: str,
+    backend: str,
+    every: int,
+    events: Path | None,
+    overwrite: bool,
+) -> None:
     import tempfile
 
     from rich.console import Console
     from rich.progress import Progress
 
-    from avsl.demos.scenes.clips import (
-        DEMO_RATE,
-        DEMO_SECONDS,
-        demo_scene,
-        moving_demo_scene,
-        write_clip,
-    )
-    from avsl.demos.scenes.movers import SECONDS
+    from avsl.realtime.demo import TARGET, check_demo, draw_demo
 
-    # Motion alone knows nothing of the drawn families: it is shown things that move as they sound.
-    moving = engine.spec.name == "motion"
-    seconds = SECONDS if moving else DEMO_SECONDS
-    target = Path("avsl-demo.mp4")
-    # Run once more, the demo makes the same file again: there is nothing of the user's to lose.
+    target = out or TARGET
+    check_demo(target, overwrite)
+    if events and events.is_file() and not overwrite:
+        raise UserError(f"{events}: exists already; --overwrite replaces it")
+    engine = _open(name, backend, [Path()])
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "scene.mp4"
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("drawing a scene", total=seconds * DEMO_RATE)
-            scene = moving_demo_scene() if moving else demo_scene()
-            write_clip(scene, clip, seconds, progress=lambda n: bar.update(task, completed=n))
-        _annotate(clip, target, engine, overwrite=True)
-    what = (
-        "two things move, one with the sound you hear, then the other"
-        if moving
-        else "four drawn things sound in turn, at the end two at once"
-    )
+            task = bar.add_task("drawing a scene", total=1.0)
+            moving = engine.spec.name == "motion"
+            what = draw_demo(clip, moving, lambda share: bar.update(task, completed=share))
+        _annotate(clip, target, engine, every, events, overwrite=True)
     print(
-        f"{target}: {what}; what sounds glows.\n"
-        "Next: avsl-live YOUR.mp4 -o out.mp4, or avsl-live --camera 0"
+        f"{visible(str(target))}: {what}; what sounds glows.\n"
+        "Next: avsl-live YOUR.mp4 -o out.mp4, or avsl-live --camera 0",
+        file=sys.stderr if events else sys.stdout,
     )
 
 
-def _verify(files: list[Path], engine: Engine, out: Path | None) -> None:
+def _verify(
+    films: list[Path], name: str | None, backend: str, out: Path | None, overwrite: bool
+) -> None:
     from avsl.realtime.verify import tell, verify
 
-    if len(files) > 2:
-        raise UserError(f"{files[2]}: --verify takes FILE and one OTHER")
+    if not films:
+        raise UserError("--verify takes FILE and one OTHER; name a FILE")
+    if len(films) > 2:
+        raise UserError(f"{films[2]}: --verify takes FILE and one OTHER")
+    if out and out.exists() and not overwrite:
+        raise UserError(f"{out}: exists already; --overwrite replaces it")
     strip = out or Path("avsl-verify.png")
-    tell(verify(files[0], files[1] if len(files) == 2 else None, engine, strip))
+    other = films[1] if len(films) == 2 else None
+    tell(verify(films[0], other, _open(name, backend, films), strip))
 
 
 def main() -> None:

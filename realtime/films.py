@@ -99,6 +99,8 @@ def annotate(
         writer_notes, writer = writer.notes, None
         if lines:
             lines.close()
+            if lines.problem:
+                writer_notes.append(f"events end early; {lines.problem}")
             lines = None
         faults = [note for f in (video.faults, sound.faults) if (note := f.note())]
         said = (*video.notes, *sound.notes, *writer_notes, *faults)

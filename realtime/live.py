@@ -11,15 +11,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-import signal
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from avsl.realtime.sinks.screen import Screen  # brings cv2, before everything that imports av
 
@@ -36,11 +32,13 @@ from avsl.engines import (
     choose_engine,
 )
 from avsl.engines.engine import on_gpu
+from avsl.engines.errors import say
 from avsl.engines.windows import Samples
 from avsl.realtime.drawing.canvas import Tinted
 from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.drawing.view import Figures
 from avsl.realtime.live_options import LiveOptions, LiveReport
+from avsl.realtime.signals import stopping_on_signals
 from avsl.realtime.sinks.opening import check_sinks, sinks_of
 from avsl.realtime.sinks.recorder import Recorder
 from avsl.realtime.sinks.sink import Sink
@@ -54,8 +52,8 @@ __all__ = ["LiveOptions", "LiveReport", "run_live"]
 
 SOUND_S = 12.0
 """How much sound is kept for pictures to be paired with."""
-WAITING = 16
-"""Pictures that may wait for their sound: half a second of them."""
+WAITING_S = 0.5
+"""So long pictures may wait for their sound, beside what that is known to be late."""
 TURN_S = 0.02
 """How often sinks get their turn while nothing is new."""
 
@@ -82,7 +80,7 @@ def run_live(
         check_display()
     engine = engine or choose_engine(options.engine, options.backend, prepare=True, say=_say)
     session = _Session(options, engine, source, tuple(sinks))
-    with _stopping_on_signals(session.stop):
+    with stopping_on_signals(session.stop), _what_is_there_frozen():
         try:
             session.open()
             if options.window:
@@ -92,6 +90,9 @@ def run_live(
             session.close()
     if session.fault:
         raise session.fault
+    if not session.report.pictures:
+        why = "; ".join(source.missing) or f"{source.name}: no picture comes"
+        raise UserError(f"{why}; there was not one in {session.report.seconds:.0f} s")
     return session.report
 
 
@@ -123,7 +124,8 @@ class _Session:
         it does so overwrite each other and never reach it."""
         spec = self.engine.spec.window
         localize = _localizing(self.engine)
-        waiting: deque[Frame] = deque(maxlen=WAITING)
+        wait_s = WAITING_S + self.options.late_s
+        waiting: deque[Frame] = deque(maxlen=math.ceil(wait_s * self.options.fps) + 1)
         seen = 0
         last: int | None = None
         while not self.stop.is_set():
@@ -167,8 +169,6 @@ class _Session:
         first = self.engine.maps()  # a network's first run takes longer than all others
         first.watch(0.0, np.zeros((*spec.picture_size, 3), np.uint8), self.timeline)
         first.map()
-        gc.collect()
-        gc.freeze()  # what is there now stays; looking through it again and again takes tens of ms
         if options.window:
             self.sinks = (*self.sinks, Screen(self, spec.thresholds, options.in_step))
         self.zero = time.monotonic()
@@ -234,14 +234,15 @@ class _Session:
         return 1000 * (time.monotonic() - self.zero - frame.time)
 
     def figures(self, age_ms: float) -> Figures:
-        notes = [note for sink in self.sinks if (note := sink.note)]
+        running = tuple(note for sink in self.sinks if (note := sink.note))
         return Figures(
             self.source.per_second,
             self.maps.per_second,
             age_ms,
             self.report.skipped,
             self.latest,
-            (*notes, *self.source.notes),
+            tuple(self.source.notes),
+            running,
         )
 
     def shown(self, age_ms: float) -> None:
@@ -303,23 +304,17 @@ def _localizing(
 
 
 @contextlib.contextmanager
-def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and its like set `stop`; a second one does what it always does."""
-    kept: dict[int, Any] = {}
-
-    def react(number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(number, kept[number])
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if number := getattr(signal, name, None):
-            kept[number] = signal.signal(number, react)
+def _what_is_there_frozen() -> Iterator[None]:
+    """What is there before the session opens is no garbage: that the collector looks through it
+    again and again would take tens of ms each time. Only for so long, and nothing of the session's
+    own: of what is frozen, no circle is ever freed, and a microphone's stream is one."""
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
+        gc.unfreeze()
 
 
 def _say(line: str) -> None:
-    print(f"avsl-live: {line}", file=sys.stderr)
+    say(f"avsl-live: {line}")

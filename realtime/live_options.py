@@ -7,10 +7,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from avsl.engines.errors import UserError
+
+MOST_OFFSET_MS = 2000.0
+
 
 @dataclass(frozen=True)
 class LiveOptions:
-    """What a live session is asked for."""
+    """What a live session is asked for.
+
+    Raises:
+        UserError: a number is out of its bounds.
+    """
 
     camera: str = "0"
     microphone: str | None = None
@@ -37,6 +45,20 @@ class LiveOptions:
     window: bool = True
     duration: float = math.inf
     """Seconds after which the session ends by itself."""
+
+    def __post_init__(self) -> None:
+        if not abs(self.av_offset_ms) <= MOST_OFFSET_MS:  # nan is not, either
+            raise UserError(
+                f"--av-offset {self.av_offset_ms:g}: from -{MOST_OFFSET_MS:.0f} to "
+                f"{MOST_OFFSET_MS:.0f} milliseconds"
+            )
+        if not self.duration > 0:
+            raise UserError(f"--duration {self.duration:g}: more than 0 seconds")
+
+    @property
+    def late_s(self) -> float:
+        """How many seconds a picture waits for a sound that is known to come late."""
+        return max(0.0, self.av_offset_ms) / 1000
 
 
 @dataclass

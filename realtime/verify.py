@@ -13,11 +13,13 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from avsl.demos.scenes import Scene, make_scene
 from avsl.demos.scenes.voices import noise
 from avsl.engines import Engine, Localization, Localizer, Resizer, SoundTimeline, UserError
+from avsl.engines.errors import visible
 from avsl.realtime.drawing.canvas import Canvas
 from avsl.realtime.drawing.lettering import text
 from avsl.realtime.drawing.overlay import Overlay
@@ -242,7 +244,7 @@ def tell(verdict: Verdict) -> None:
         states = hearing.states
         moved = hearing.moved(own)
         table.add_row(
-            hearing.name,
+            escape(visible(hearing.name)),
             "-" if hearing is own or moved != moved else f"{100 * moved:.0f} %",
             f"{100 * hearing.glow:.2f} %",
             *(f"{100 * states[state] / count:.0f} %" for state in STATES),
@@ -260,4 +262,4 @@ def tell(verdict: Verdict) -> None:
         say = "The engine listens: the map follows the sound."
     else:
         say = "The engine does not listen here: the map stays though the sound changes."
-    print(f"{say}\n{verdict.strip}: some of the pictures, a column for each sound")
+    print(f"{say}\n{visible(str(verdict.strip))}: some of the pictures, a column for each sound")

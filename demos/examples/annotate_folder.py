@@ -12,19 +12,42 @@ from avsl.engines import UserError, choose_engine
 from avsl.realtime import annotate, find_videos
 
 
-def main(source: Path, target: Path) -> None:
-    """Annotates each video of `source` into `target`, with its events beside it."""
+def say(line: str) -> None:
+    """A line on the terminal; names of files may hold what would do something to it."""
+    print("".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+
+
+def main(arguments: list[str]) -> None:
+    """Annotates each video of a folder into another one, with its events beside it."""
+    if len(arguments) != 2:
+        raise UserError("two folders are needed: annotate_folder.py FOLDER OUT_FOLDER")
+    source, target = map(Path, arguments)
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder")
+    if target.resolve() == source.resolve():
+        raise UserError(f"{target}: is where the videos are; name another folder to write to")
+    videos = find_videos([source])
     engine = choose_engine()
-    target.mkdir(parents=True, exist_ok=True)
-    for video in find_videos([source]):
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{target}: can't be made; {error.strerror}") from None
+    for video in videos:
         out = target / f"{video.stem}.mp4"
         try:
             report = annotate(video, out, engine, events=out.with_suffix(".jsonl"), overwrite=True)
         except UserError as error:
-            print(f"left out: {error}")
+            say(f"left out: {error}")
             continue
-        print(f"{out}: {report.frames} frames, {report.frames / report.seconds:.0f} frames/s")
+        rate = report.frames / max(report.seconds, 1e-3)
+        say(f"{out}: {report.frames} frames, {rate:.0f} frames/s")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        say(f"error: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -67,11 +67,14 @@ def write_clip(
     *,
     size: tuple[int, int] = (540, 960),
     rate: int = DEMO_RATE,
+    title: str = "",
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Writes the first `seconds` of a scene as H.264 with AAC; `size` is height and width."""
     height, width = size
     with av.open(f"file:{path}", "w") as container:
+        if title:
+            container.metadata["title"] = title
         video = container.add_stream(
             "libx264", rate=rate, options={"preset": "veryfast", "crf": "20"}
         )

@@ -61,7 +61,7 @@ def open_cpu(bundle: Bundle, which: str = "auto") -> OnnxRuntimeEngine | OpenVin
     installed = ["onnxruntime", *(["openvino"] if _version("openvino") else [])]
     if len(installed) == 1 and which != "openvino":
         engine = OnnxRuntimeEngine(bundle)
-        engine.why = "ONNX Runtime, the only CPU backend installed (avsl[openvino] adds another)"
+        engine.why = "ONNX Runtime, the only CPU backend installed; avsl[openvino] adds another"
         return engine
     setups = _remembered(bundle)
     if not setups:

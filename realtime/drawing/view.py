@@ -48,7 +48,9 @@ class Figures:
     skipped: int
     now: Localization | None
     notes: tuple[str, ...] = ()
-    """Recording, no microphone, and the like."""
+    """What else there is to know of the source: no microphone, and the like."""
+    running: tuple[str, ...] = ()
+    """Recording, and the like: said also where the figures are off."""
 
 
 class View:
@@ -100,7 +102,8 @@ class View:
     ) -> Any:
         """All that the window shows, as new BGR `[h, w, 3]` uint8."""
         picture = self.draw(frame, now)
-        lines = [(line, WHITE) for line in _lines(figures, self.frozen) if self._figures]
+        lines = [(line, WHITE) for line in _lines(figures) if self._figures]
+        lines += [(line, WHITE) for line in (*figures.running, *["frozen"] * self.frozen)]
         lines += [(line, AMBER) for line in missing]
         if self._help:
             lines += [(f"{key}\t{what}", WHITE) for key, what in KEYS]
@@ -109,7 +112,7 @@ class View:
         return picture
 
 
-def _lines(figures: Figures, frozen: bool) -> list[str]:
+def _lines(figures: Figures) -> list[str]:
     now = figures.now
     heard = "starting"
     if now:
@@ -121,7 +124,6 @@ def _lines(figures: Figures, frozen: bool) -> list[str]:
         f"age {figures.age_ms:.0f} ms   skipped {figures.skipped}",
         heard,
         *figures.notes,
-        *(["frozen"] if frozen else []),
     ]
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import sys
 import threading
 from pathlib import Path
 
@@ -28,8 +26,8 @@ class EventStream(Sink):
 
     def __init__(self, target: Path, engine: EngineSpec, source: str, overwrite: bool) -> None:
         self.dropped = 0
-        self.problem: str | None = None
-        self._writer = EventWriter(target, engine, source, overwrite)
+        self._fault: UserError | None = None
+        self._writer = EventWriter(target, engine, source, overwrite, follow=True)
         self._queue: queue.Queue[Localization | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
@@ -44,7 +42,11 @@ class EventStream(Sink):
 
     @property
     def missing(self) -> str | None:
-        return self.problem and f"events: {self.problem}"
+        if self._fault:
+            return f"events: {self._fault}"
+        if self._writer.problem:
+            return f"events: {self._writer.problem}"
+        return "events: the reader can't keep up, some are left out" if self.dropped else None
 
     def close(self) -> None:
         """Writes what waits and completes the file; a reader that hangs is left behind.
@@ -55,16 +57,14 @@ class EventStream(Sink):
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=0.2)
             self._thread.join(0.5)
-        if self.problem is None and not self._thread.is_alive():
+        if self._fault:
+            raise self._fault
+        if not self._thread.is_alive():
             self._writer.close()
 
     def _run(self) -> None:
         try:
             while (localization := self._queue.get()) is not None:
                 self._writer.write(localization)
-        except BrokenPipeError:
-            self.problem = "the reader has gone"
-            # Or Python would complain at its end, when it flushes what was left.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except UserError as error:
-            self.problem = str(error)
+            self._fault = error

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
+import os
 import queue
 import threading
 from collections import deque
@@ -63,25 +66,30 @@ class Recorder(Sink):
     ) -> None:
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path}: live recordings are written as {', '.join(SUFFIXES)}")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is no file that a recording could replace; name another")
         if path.exists() and not overwrite:
             raise UserError(f"{path}: exists already; --overwrite replaces it")
         self._path = path
+        self._place = Path(os.path.realpath(path))  # a symlink stays one
         self.lost = 0
         """Pictures that found the queue full and are not in the file."""
         self.problem: str | None = None
         """Why nothing is written any more."""
-        self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
         self._rate = rate
         self._draw = draw
         self._start = start
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._put = self._written = 0  # pictures
         try:
-            self._partial.open("wb").close()  # PyAV would do so with the first picture only
-            self._writer = _Writer(self._partial, rate)
+            self._partial = _make_partial(self._place)
+            writer = _Writer(self._partial, rate)
         except OSError as error:
             raise UserError(f"{path}: can't be written ({error.strerror})") from None
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        # Only its thread has the writer: when that ends, the encoders' threads and memory go.
+        self._thread = threading.Thread(
+            target=self._run, args=(writer,), name="recorder", daemon=True
+        )
         self._thread.start()
 
     def captured(self, frame: Frame) -> None:
@@ -137,22 +145,22 @@ class Recorder(Sink):
         if self._put == 0:
             self._partial.unlink()
         else:
-            self._partial.replace(self._path)
+            self._partial.replace(self._place)
 
-    def _run(self) -> None:
+    def _run(self, writer: _Writer) -> None:
         try:
             while (item := self._queue.get()) is not None:
-                self._write(item)
+                self._write(writer, item)
         except Exception as error:  # whatever it is, the session goes on without this file
             self.problem = f"recording stopped ({getattr(error, 'strerror', None) or error})"
         try:
-            self._writer.close(whole=self.problem is None)
+            writer.close(whole=self.problem is None)
         except Exception as error:
             self.problem = self.problem or f"not ended properly ({error})"
 
-    def _write(self, item: _Picture | tuple[int, Samples]) -> None:
+    def _write(self, writer: _Writer, item: _Picture | tuple[int, Samples]) -> None:
         if not isinstance(item[0], Frame):
-            self._writer.sound(*item)
+            writer.sound(*item)
             return
         frame, localization, tinted = item
         # A copy: others show and localize the same picture.
@@ -161,8 +169,19 @@ class Recorder(Sink):
         picture.color_range = frame.picture.color_range
         if self._draw and localization:
             self._draw(picture, localization, tinted)
-        self._writer.picture(picture, frame.time - self._start)
+        writer.picture(picture, frame.time - self._start)
         self._written += 1
+
+
+def _make_partial(path: Path) -> Path:
+    """Makes an empty file beside `path` that says it is not the whole; what a crash has left there
+    under such a name stays."""
+    for number in itertools.chain([""], itertools.count(2)):
+        partial = path.with_name(f"{path.stem}.partial{number}{path.suffix}")
+        with contextlib.suppress(FileExistsError):
+            partial.open("xb").close()
+            return partial
+    raise AssertionError("numbers have no end")
 
 
 _Picture = tuple[Frame, Localization | None, Tinted | None]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
+import http.client
 import os
 import re
 import sys
 import threading
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +27,15 @@ from av.video.reformatter import ColorRange, Colorspace
 from avsl.engines.errors import UserError
 from avsl.realtime.sources.flow import Rate
 from avsl.realtime.sources.frames import Frame
+from avsl.realtime.sources.source import device_number
 
 STALL_S = 1.0
 """A camera that gives no picture for so long is said to be missing. Slower ones don't exist: the
 longest exposure of a webcam in the dark is a fifth of a second."""
 RETRY_S = (0.25, 1.0)
 """First and longest pause between two attempts to open the camera again."""
+ANSWER_S = 2.0
+"""So long a camera that shows no pictures may take to say why."""
 URLS = ("http://", "https://", "rtsp://", "rtsps://", "rtmp://", "udp://", "tcp://")
 LOW_DELAY = "fflags;nobuffer|flags;low_delay|max_delay;0|analyzeduration;500000|probesize;500000"
 """FFmpeg would else hold back up to a second of a network stream."""
@@ -53,7 +61,8 @@ class Camera:
         self._thread: threading.Thread | None = None
         self._capture = self._open()
         if self._capture is None:
-            raise UserError(f"camera {without_password(source)}: {_why(source)}")
+            why = _refusal(source) or _why(source)
+            raise UserError(f"camera {without_password(source)}: {why}")
 
     def start(self, zero: float, deliver: Callable[[Frame], None]) -> None:
         """From now on each picture goes to `deliver`, in the camera's own thread, with its time
@@ -130,7 +139,8 @@ class Camera:
             capture = cv2.VideoCapture(self._source, cv2.CAP_FFMPEG, limits)
             return capture if capture.isOpened() else None
         backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
-        device = int(self._source) if self._source.isdigit() else self._source
+        number = device_number(self._source)
+        device = self._source if number is None else number
         wanted = [
             # Uncompressed, USB 2 has room for ten of these pictures a second.
             (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
@@ -149,7 +159,7 @@ def check_source(source: str) -> None:
     """Raises:
     UserError: `source` can't name a camera.
     """
-    if not (source.isdigit() or source.startswith(("/dev/", *URLS))):
+    if device_number(source) is None and not source.startswith(("/dev/", *URLS)):
         raise UserError(
             f"camera {source}: a camera is a number (0), a device (/dev/video0), or an http or "
             "rtsp address; avsl-live --list-devices shows what there is"
@@ -159,6 +169,32 @@ def check_source(source: str) -> None:
 def without_password(source: str) -> str:
     """An address as it may be shown: without the name and password in it."""
     return re.sub(r"//[^/@]*@", "//", source)
+
+
+def _refusal(source: str) -> str | None:
+    """What a camera at an http address says against showing its pictures; FFmpeg keeps it to
+    itself. None where it says nothing."""
+    if not source.startswith("http"):
+        return None
+    words = {
+        401: "it wants another name and password: http://NAME:PASSWORD@ADDRESS",
+        403: "it forbids this address; check it, and the camera's settings",
+        404: "it has no such address; look for that of its pictures in its manual",
+    }
+    try:
+        parts = urllib.parse.urlsplit(source)
+        secret, _, host = parts.netloc.rpartition("@")
+        request = urllib.request.Request(parts._replace(netloc=host).geturl())
+        if secret:
+            code = base64.b64encode(urllib.parse.unquote(secret).encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {code}")
+        urllib.request.urlopen(request, timeout=ANSWER_S).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        return words.get(error.code, f"it answers with error {error.code}, not with pictures")
+    except (OSError, ValueError, http.client.HTTPException):
+        pass
+    return None
 
 
 def _planes(bgr: Any) -> av.VideoFrame:
@@ -178,7 +214,8 @@ def _why(source: str) -> str:
     """Why a camera couldn't be opened, and what to do."""
     if source.startswith(URLS):
         return "no pictures come from this address; check it, and that the camera is on"
-    path = Path(f"/dev/video{source}" if source.isdigit() else source)
+    number = device_number(source)
+    path = Path(source if number is None else f"/dev/video{number}")
     if sys.platform != "linux":
         return "can't be opened; is it plugged in, free, and is this terminal permitted to use it?"
     try:

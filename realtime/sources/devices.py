@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from avsl.realtime.sources.opencv import cv2  # before everything that imports av
 
 # isort: split
-from avsl.engines.errors import UserError
+from avsl.engines.errors import UserError, visible
 from avsl.realtime.sources.microphone import portaudio
 
 VIDIOC_QUERYCAP = 0x80685600
@@ -21,7 +21,7 @@ CAN_CAPTURE = 1
 def list_devices() -> None:
     """Prints cameras and microphones with the numbers and names that the options take."""
     print("cameras (--camera)")
-    lines = [f"  {number}  {name}" for number, name in cameras()]
+    lines = [f"  {number}  {visible(name)}" for number, name in cameras()]
     print("\n".join(lines or ["  none found"]))
     print("microphones (--microphone)")
     try:
@@ -73,4 +73,4 @@ def _microphones() -> Iterator[str]:
         if device["max_input_channels"]:
             host = sounddevice.query_hostapis(device["hostapi"])["name"]
             mark = ", the default" if number == default else ""
-            yield f"  {number}  {device['name']}  ({host}{mark})"
+            yield f"  {number}  {visible(device['name'])}  ({host}{mark})"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import math
 import os
 import sys
@@ -23,9 +24,14 @@ import numpy as np
 
 from avsl.engines.errors import UserError
 from avsl.engines.windows import Samples, SoundTimeline
+from avsl.realtime.sources.mono import Mono
+from avsl.realtime.sources.source import device_number
 
 RATE = 48_000
 """What devices are asked for; one that can't gives its own rate."""
+MOST_CHANNELS = 8
+"""What claims to have more is a sound server, which makes as many as it is asked for out of what
+there is: two are asked for, so that it doesn't mix them itself."""
 BLOCK_S = 0.01
 RING_S = 4.0
 POLL_S = 0.01
@@ -114,7 +120,8 @@ class Microphone:
         if number is None:
             raise UserError(_none_found(self._portaudio, device))
         self.rate, self._channels = self._choose(number)
-        self._ring = np.zeros(round(RING_S * self.rate), np.float32)
+        self._ring = np.zeros((0, self._channels), np.float32)
+        self._mono = Mono(self.rate)
         self._marks: list[tuple[int, float, bool]] = [(0, 0.0, False)] * 1024
         self._clock = SampleClock(self.rate)
         # Counters: samples and blocks that came, and those that were handed on.
@@ -176,8 +183,8 @@ class Microphone:
         arrival = time.monotonic()
         ring, at = self._ring, self._count % len(self._ring)
         head = min(frames, len(ring) - at)
-        ring[at : at + head] = block[:head, 0]
-        ring[: frames - head] = block[head:, 0]
+        ring[at : at + head] = block[:head]
+        ring[: frames - head] = block[head:]
         self._count += frames
         mark = self._count, arrival, bool(status.input_overflow)
         self._marks[self._blocks % len(self._marks)] = mark
@@ -219,7 +226,8 @@ class Microphone:
         return self._blocks > 0
 
     def _drain(self) -> tuple[int, Samples]:
-        """The samples that came since the last time, and the number of the first of them."""
+        """The samples that came since the last time, mixed to one channel, and the number of the
+        first of them."""
         blocks = self._blocks
         for number in range(max(self._seen_blocks, blocks - len(self._marks)), blocks):
             count, arrival, overflow = self._marks[number % len(self._marks)]
@@ -228,11 +236,12 @@ class Microphone:
             self._clock.heard(count, arrival)
         self._seen_blocks = blocks
         if self._clock.zero is None:
-            return self._seen, self._ring[:0]
+            return self._seen, np.zeros(0, np.float32)
         count = self._marks[(blocks - 1) % len(self._marks)][0]
         first = max(self._seen, count - len(self._ring))
         self._seen = count
-        return first, np.take(self._ring, np.arange(first, count), mode="wrap")
+        came = np.take(self._ring, np.arange(first, count), axis=0, mode="wrap")
+        return first, self._mono(came.T)
 
     def _place(self, place: int | None, first: int, samples: Samples) -> int:
         """Puts `samples` on the clock, next to `place` where that is right, and returns the place
@@ -273,25 +282,28 @@ class Microphone:
         if self._device is None:
             number = self._portaudio.default.device[0]
             return number if number in inputs else None
-        if self._device.isdigit():
-            return int(self._device) if int(self._device) in inputs else None
+        if (number := device_number(self._device)) is not None:
+            return number if number in inputs else None
         named = [n for n, d in inputs.items() if self._device.lower() in d["name"].lower()]
         return named[0] if named else None
 
-    def _choose(self, number: int) -> tuple[int, int]:
-        """The rate and the number of channels to open it with."""
+    def _choose(self, number: int, rate: int | None = None) -> tuple[int, int]:
+        """The rate, where it is not given, and the number of channels to open it with: all that it
+        has, for the sound may be in any of them."""
         device = self._portaudio.query_devices(number)
-        own = int(device["default_samplerate"]), int(device["max_input_channels"])
+        own_rate, own = int(device["default_samplerate"]), int(device["max_input_channels"])
+        wanted = dict.fromkeys((own if own <= MOST_CHANNELS else 2, 1, own))
+        rates = (RATE, own_rate) if rate is None else (rate,)
         with quiet_stderr():
-            for rate, channels in ((RATE, 1), (RATE, own[1]), (own[0], 1)):
+            for hz, channels in itertools.product(rates, wanted):
                 with contextlib.suppress(self._portaudio.PortAudioError):
-                    self._portaudio.check_input_settings(
-                        number, channels, "float32", samplerate=rate
-                    )
-                    return rate, channels
-        return own
+                    self._portaudio.check_input_settings(number, channels, "float32", samplerate=hz)
+                    return hz, channels
+        return rates[-1], own
 
     def _open(self, number: int) -> Any:
+        self._ring = np.zeros((round(RING_S * self.rate), self._channels), np.float32)
+        self._mono = Mono(self.rate)
         with quiet_stderr():
             stream = self._portaudio.InputStream(
                 device=number,
@@ -329,6 +341,7 @@ class Microphone:
             if number is None:
                 self._problem = "gone"
                 return None
+            self._channels = self._choose(number, self.rate)[1]
             return self._open(number)
         except self._portaudio.PortAudioError as error:
             self._problem = f"can't be opened ({_reason(error)})"

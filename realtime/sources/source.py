@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -74,3 +75,9 @@ class Source(Protocol):
         """Ends its threads. One that hangs in a driver is left behind. To be called once, also
         where `open` has failed."""
         ...
+
+
+def device_number(name: str) -> int | None:
+    """The number that a device is called by; None where it is called by a name. Longer ones than
+    there are devices are none, nor are digits like ²."""
+    return int(name) if re.fullmatch("[0-9]{1,3}", name) else None

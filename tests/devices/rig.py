@@ -198,7 +198,8 @@ class FakeMicrophone:
             self.pactl("suspend-source", source, str(int(yes)))
 
     def play(self, sound: NDArray[np.float32], start: float = 0.0) -> None:
-        """Plays mono 48 kHz sound over and over from `start` (monotonic) until the end."""
+        """Plays 48 kHz sound, `[n]` or `[n, channels]`, over and over from `start` (monotonic)
+        until the end."""
         path = self.folder / f"sound{len(self._players)}.npy"
         np.save(path, sound)
         command = [

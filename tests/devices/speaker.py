@@ -2,9 +2,9 @@
 
     python speaker.py SOUND.npy --start MONOTONIC
 
-SOUND.npy holds mono float32 at 48 kHz. Sample k is played at start + k / 48000 on
-`time.monotonic()`; before that it plays silence, and the sound repeats without end. It comes
-back when the sound server does.
+SOUND.npy holds float32 at 48 kHz, `[n]` or `[n, channels]`. Sample k is played at
+start + k / 48000 on `time.monotonic()`; before that it plays silence, and the sound repeats without
+end. It comes back when the sound server does.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import numpy as np
 
 RATE = 48_000
 BLOCK = 480
-# Written in time and with so little buffered, sound is captured about 10 ms later.
-PLAYER = ["pacat", "--playback", "--raw", f"--rate={RATE}", "--channels=1", "--format=s16le",
-          "--latency-msec=20", "--process-time-msec=5"]  # fmt: skip
-
 parser = argparse.ArgumentParser()
 parser.add_argument("sound")
 parser.add_argument("--start", type=float, required=True)
 arguments = parser.parse_args()
 sound = (np.load(arguments.sound) * 32767).astype("<i2")
-sound = sound[: len(sound) // BLOCK * BLOCK]
+sound = sound[: len(sound) // BLOCK * BLOCK].reshape(-1, BLOCK, *sound.shape[1:])
+channels = 1 if sound.ndim == 2 else sound.shape[2]
+# Written in time and with so little buffered, sound is captured about 10 ms later.
+PLAYER = ["pacat", "--playback", "--raw", f"--rate={RATE}", f"--channels={channels}",
+          "--format=s16le", "--latency-msec=20", "--process-time-msec=5"]  # fmt: skip
 
 while True:
     player = subprocess.Popen(PLAYER, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
@@ -39,8 +39,7 @@ while True:
         while player.poll() is None:
             block += 1
             time.sleep(max(0.0, arguments.start + block * BLOCK / RATE - time.monotonic()))
-            at = block * BLOCK % len(sound)
-            samples = sound[at : at + BLOCK] if block >= 0 else np.zeros(BLOCK, "<i2")
+            samples = sound[block % len(sound)] if block >= 0 else np.zeros_like(sound[0])
             # What has piled up while someone was late would delay all that follows.
             waiting = struct.unpack("i", fcntl.ioctl(player.stdin, termios.FIONREAD, bytes(4)))[0]
             if waiting <= samples.nbytes:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -40,10 +44,11 @@ def test_no_display(opencv: None, tmp_path: Path) -> None:
 
 def test_no_way_out(opencv: None, tmp_path: Path) -> None:
     assert "two files" in fault({}, tmp_path, "out='a.mp4'", "record='a.mp4'")
+    assert "two files" in fault({}, tmp_path, "record='a.mp4'", "events='./a.mp4'")
     assert "without a window nothing would come out" in fault({}, tmp_path, "window=False")
 
 
-@pytest.mark.parametrize("name", ["camera", "film.mp4", "-1", "ftp://a"])
+@pytest.mark.parametrize("name", ["camera", "film.mp4", "-1", "ftp://a", "²", "9" * 20, ""])
 def test_no_name_of_a_camera(opencv: None, tmp_path: Path, name: str) -> None:
     assert f"camera {name}: a camera is a number" in fault({}, tmp_path, f"camera={name!r}")
 
@@ -83,6 +88,8 @@ def test_no_microphone(plug_in: PlugIn, microphone: FakeMicrophone, tmp_path: Pa
     assert "microphone Nowhere: not found; there are: pulse, default" in line
     line = fault({**env, **microphone.env}, tmp_path, "microphone='99'", *HEADLESS)
     assert "microphone 99: not found" in line
+    line = fault({**env, **microphone.env}, tmp_path, "microphone='²'", *HEADLESS)
+    assert "microphone ²: not found" in line
 
 
 def test_no_portaudio(plug_in: PlugIn, tmp_path: Path) -> None:
@@ -117,3 +124,71 @@ def test_list_devices(plug_in: PlugIn, microphone: FakeMicrophone) -> None:
     assert done.stderr == ""
     assert "0  Fake UVC Camera" in done.stdout
     assert "default  (ALSA, the default)" in done.stdout
+
+
+@contextlib.contextmanager
+def answering(status: int, body: bytes = b"", kind: str = "text/plain") -> Iterator[str]:
+    """The address of a web server that gives all who ask the same answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}/video"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "it wants another name and password: http://NAME:PASSWORD@ADDRESS"),
+        (403, "it forbids this address"),
+        (404, "it has no such address"),
+        (503, "it answers with error 503, not with pictures"),
+        (200, "no pictures come from this address"),
+    ],
+)
+def test_an_address_that_answers_without_pictures(
+    opencv: None, tmp_path: Path, status: int, said: str
+) -> None:
+    with answering(status) as address:
+        line = fault({}, tmp_path, f"camera='http://me:secret@{address}'", *HEADLESS)
+    assert f"camera http://{address}: {said}" in line and "secret" not in line
+
+
+GARBAGE = b"".join(
+    b"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: 900\r\n\r\n"
+    + b"\xff\xd8"
+    + bytes(range(256))[:224] * 4
+    + b"\xff\xd9\r\n"
+    for _ in range(2000)
+)
+
+
+def test_a_camera_that_never_gives_a_picture(opencv: None, tmp_path: Path) -> None:
+    kind = "multipart/x-mixed-replace; boundary=picture"
+    with answering(200, GARBAGE, kind) as address:
+        arguments = f"camera='http://{address}'", "microphone='none'", "duration=3.0"
+        environment = {k: v for k, v in os.environ.items() if k != "DISPLAY"}
+        done = subprocess.run(
+            [sys.executable, str(APP), *arguments, *HEADLESS],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "there was not one in 3 s" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

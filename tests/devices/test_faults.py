@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -188,3 +190,46 @@ def test_a_reader_of_events_that_goes(plug_in: PlugIn, tmp_path: Path) -> None:
     assert live.returncode == 0, said
     assert "events: the reader has gone" in said and "Error" not in said
     assert (tmp_path / "seen.mp4").exists()
+
+
+def test_events_can_be_followed_and_outlive_a_kill(
+    plug_in: PlugIn, start_live: StartLive, tmp_path: Path
+) -> None:
+    camera = plug_in(coloured_things(1.0))
+    live = start_live(
+        camera.env, microphone="none", window=False, events="e.jsonl", record="seen.mkv"
+    )
+    events = tmp_path / "e.jsonl"
+    live.wait_until(lambda: events.exists() and len(events.read_text().splitlines()) > 60)
+    live.end(signal.SIGKILL)
+    assert all(map(json.loads, events.read_text().splitlines()))
+    (left,) = tmp_path.glob("seen.*")
+    before = left.read_bytes()
+    assert left.name == "seen.partial.mkv" and len(before) > 1000
+    # The next recording of this name leaves alone what the killed one has left.
+    again = start_live(camera.env, microphone="none", window=False, record="seen.mkv", duration=2.0)
+    again.end(None)
+    assert again.process.returncode == 0, again.said
+    assert left.read_bytes() == before
+    assert (tmp_path / "seen.mkv").exists() and len([*tmp_path.glob("seen.*")]) == 2
+
+
+@pytest.mark.parametrize("where", ["-", "pipe"])
+def test_a_reader_of_events_that_hangs_holds_nothing_up(
+    plug_in: PlugIn, tmp_path: Path, where: str
+) -> None:
+    env = {**os.environ, **plug_in(coloured_things(1.0)).env}
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)  # full after a second
+    arguments = ["microphone='none'", "window=False", f"events={where!r}", "duration=18.0"]
+    with pipe.open("w") as writer:
+        done = subprocess.run(
+            [sys.executable, str(HERE / "live_app.py"), *arguments], env=env, cwd=tmp_path,
+            stdout=writer, stderr=subprocess.PIPE, text=True, timeout=40,
+        )  # fmt: skip
+    os.close(reader)
+    assert done.returncode == 0, done.stderr
+    assert "events: the reader can't keep up, some are left out" in done.stderr
+    assert "Traceback" not in done.stderr and "Fatal" not in done.stderr

@@ -69,12 +69,16 @@ def test_a_sidecar_that_is_none(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["10.16.1.11", "11.4.0.106"])
-def test_the_whole_way_against_the_real_classes(version: str, pytestconfig: pytest.Config) -> None:
+def test_the_whole_way_against_the_real_classes(
+    version: str, pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
     """Builder, cache and runner, in a process of its own; see tensorrt_cases.py."""
     pytest.importorskip("torch", reason="TensorRT's buffers are torch's")
     from tensorrt_doubles import Missing, fetch
 
-    folder = pytestconfig.cache.mkdir(f"tensorrt-{version}")
+    # What is fetched is kept, where pytest keeps anything (not with -p no:cacheprovider).
+    cache = getattr(pytestconfig, "cache", None)
+    folder = cache.mkdir(f"tensorrt-{version}") if cache else tmp_path
     try:
         fetch(version, folder)
     except Missing as why:

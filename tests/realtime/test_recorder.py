@@ -133,15 +133,35 @@ def test_a_full_queue_loses_pictures_and_counts_them(
     assert len(read(tmp_path / "a.mp4")[0]) == 40 - recorder.lost
 
 
-def test_no_space_left_ends_the_file_and_says_so(tmp_path: Path) -> None:
+def test_no_space_left_ends_the_file_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
-    (tmp_path / "a.partial.mp4").symlink_to("/dev/full")
+    full = tmp_path / "a.partial.mp4"
+    full.symlink_to("/dev/full")
+    monkeypatch.setattr(module, "_make_partial", lambda path: full)
     recorder = Recorder(tmp_path / "a.mp4", RATE, start=12.3)
     feed(recorder, 3.0)
     with pytest.raises(UserError, match=r"a\.mp4: .*No space left"):
         recorder.close()
     assert not (tmp_path / "a.mp4").exists()
+
+
+def test_what_is_there_stays(tmp_path: Path) -> None:
+    """What a killed run has left, a link, and what is no file."""
+    (tmp_path / "a.partial.mp4").write_text("dear")
+    (tmp_path / "elsewhere.mp4").write_text("old")
+    (tmp_path / "a.mp4").symlink_to("elsewhere.mp4")
+    recorder = Recorder(tmp_path / "a.mp4", None, overwrite=True)
+    feed(recorder, 1.0)
+    recorder.close()
+    assert (tmp_path / "a.mp4").is_symlink()
+    assert len(read(tmp_path / "elsewhere.mp4")[0]) > 20
+    assert (tmp_path / "a.partial.mp4").read_text() == "dear"
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(UserError, match=r"is no file that a recording could replace"):
+        Recorder(tmp_path / "folder.mp4", None, overwrite=True)
 
 
 def test_bad_names_are_refused(tmp_path: Path) -> None:

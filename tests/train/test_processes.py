@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -145,12 +146,16 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
         start_new_session=True,
     )
     until = time.monotonic() + 200
-    while not (run / "last.safetensors").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to its workers as well
-    out, err = process.communicate(timeout=60)
+    try:
+        while not (run / "last.safetensors").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to its workers as well
+        out, err = process.communicate(timeout=60)
+    finally:  # whatever fails, no training is left behind
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert not out
     assert err == f"{run}: stopped; the same command with --resume goes on\n"

@@ -1,0 +1,10 @@
+"""What all tests need of the process that they run in."""
+
+from __future__ import annotations
+
+import signal
+
+# A shell starts what runs in the background with Ctrl-C ignored, and all that it starts inherits
+# that. The tests of Ctrl-C are about programs that a person has started.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
