@@ -8,18 +8,14 @@ newest item, a timeline, or a bounded queue; no wait is without a time-out.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
-import signal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from avsl.realtime.sinks.screen import Screen  # brings cv2, before everything that imports av
 
@@ -41,6 +37,7 @@ from avsl.realtime.drawing.canvas import Tinted
 from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.drawing.view import Figures
 from avsl.realtime.live_options import LiveOptions, LiveReport
+from avsl.realtime.signals import stopping_on_signals
 from avsl.realtime.sinks.opening import check_sinks, sinks_of
 from avsl.realtime.sinks.recorder import Recorder
 from avsl.realtime.sinks.sink import Sink
@@ -82,7 +79,7 @@ def run_live(
         check_display()
     engine = engine or choose_engine(options.engine, options.backend, prepare=True, say=_say)
     session = _Session(options, engine, source, tuple(sinks))
-    with _stopping_on_signals(session.stop):
+    with stopping_on_signals(session.stop):
         try:
             session.open()
             if options.window:
@@ -300,25 +297,6 @@ def _localizing(
         return GpuPictures(engine, Overlay(engine.spec.thresholds), most=1)
     localize, resize = Localizer(engine), Resizer(engine.spec.picture_size)
     return lambda frame, sound: (localize(frame.time, resize(frame.picture), sound), None)
-
-
-@contextlib.contextmanager
-def _stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and its like set `stop`; a second one does what it always does."""
-    kept: dict[int, Any] = {}
-
-    def react(number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(number, kept[number])
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if number := getattr(signal, name, None):
-            kept[number] = signal.signal(number, react)
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 def _say(line: str) -> None:
