@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avsl.engines.errors import UserError, exit_on_user_error
+from avsl.realtime.signals import stopping_on_signals
 
 if TYPE_CHECKING:
     from avsl.engines import Engine
@@ -180,23 +178,6 @@ def _open(name: str | None, backend: str) -> Engine:
     return choose_engine(name, backend, batch=FILE_BATCH, prepare=True, say=say)
 
 
-@contextmanager
-def _ctrl_c() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that what is done so far can be completed; the second Ctrl-C
-    ends at once."""
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: object) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _annotate(
     source: Path,
     target: Path,
@@ -224,8 +205,9 @@ def _annotate(
     # stdout may be where the events go.
     console = Console(stderr=True)
     quiet = not console.is_terminal
+    stop = threading.Event()
     with (
-        _ctrl_c() as stop,
+        stopping_on_signals(stop) as signals,
         Progress(*columns, console=console, transient=True, disable=quiet) as bar,
     ):
         task = bar.add_task(source.name, total=None, frames=0, rate=0.0)
@@ -254,7 +236,7 @@ def _annotate(
         print(f"note: {note}", file=sys.stderr)
     if report.partial:
         print(f"stopped: what was done is in {report.out}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + signals[0])
     return report
 
 
@@ -273,8 +255,7 @@ def _annotate_all(
     events: Path | None,
     overwrite: bool,
 ) -> None:
-    from avsl.realtime.films import find_videos
-    from avsl.realtime.sinks.video_file import CONTAINERS
+    from avsl.realtime.films import check_apart, find_videos, targets
 
     videos = find_videos(sources)
     if len(sources) == 1 and not sources[0].is_dir() and not _is_folder(out):
@@ -284,32 +265,50 @@ def _annotate_all(
         raise UserError(f"{out}: several videos need a folder to go to; write -o {out.stem}/")
     if events is not None:
         raise UserError(f"{events}: --events is for one video; give one FILE and one OUT")
+    places = targets(videos, out)
+    check_apart(videos, places)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: can't be made; {error.strerror}") from None
-    failed = []
-    taken: set[Path] = set()
-    for video in videos:
-        suffix = video.suffix if video.suffix.lower() in CONTAINERS else ".mp4"
-        target = out / f"{video.stem}{suffix}"
-        if target in taken:  # two folders, or two kinds of file, with one name
-            target = out / f"{video.name}{suffix}"
-        taken.add(target)
+    _say_what_is_left_out(sources, out)
+    there, failed = 0, []
+    for video, place in zip(videos, places, strict=True):
+        if place.exists() and not overwrite:
+            there += 1
+            continue
         try:
-            _done(video, _annotate(video, target, engine, every, None, overwrite))
+            _done(video, _annotate(video, place, engine, every, None, overwrite))
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             failed.append(video)
+    if there:
+        print(
+            f"{there} of {len(videos)} there already in {out}; --overwrite makes them anew",
+            file=sys.stderr,
+        )
     if failed:
         names = ", ".join(str(video) for video in failed)
         print(f"{len(failed)} of {len(videos)} failed: {names}", file=sys.stderr)
         sys.exit(2 if len(videos) == 1 else 1)
 
 
+def _say_what_is_left_out(sources: list[Path], out: Path) -> None:
+    """A folder stands for the films in it, not for those in folders of its own."""
+    for source in sources:
+        inner = [
+            path.name
+            for path in (sorted(source.iterdir()) if source.is_dir() else [])
+            if path.is_dir() and not path.name.startswith(".") and not path.samefile(out)
+        ]
+        if inner:
+            names = ", ".join(inner)
+            print(f"note: {source}: folders in it are left out: {names}", file=sys.stderr)
+
+
 def _is_folder(path: Path) -> bool:
     """Whether an OUT is meant as a folder: it is one, or is named like one."""
-    return path.is_dir() or not path.suffix
+    return path.is_dir() or not (path.suffix or path.exists())
 
 
 def _demo(engine: Engine) -> None:
