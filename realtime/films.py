@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,14 +55,16 @@ def annotate(
     every: int = 1,
     events: Path | None = None,
     overwrite: bool = False,
+    sound_track: int | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Report:
     """Draws on every picture of `source` what makes the sound, and writes `target`.
 
     Every `every`-th picture is localized, the ones between carry the newest map. When `stop` is
-    set, what is done so far is completed under the name `<target>.partial.<suffix>`. Events that
-    nobody takes any more don't end the film.
+    set, what is done so far is completed under the name `<target>.partial.<suffix>`. Sound is
+    listened to in track `sound_track`, 1 the film's first (None: the first that sounds); all of
+    them are kept.
 
     Raises:
         UserError: the source can't be read, or the target or the events can't be written. Nothing
@@ -78,21 +78,24 @@ def annotate(
         raise UserError(f"{target}: exists already; --overwrite replaces it")
     window = engine.spec.window
     began = time.monotonic()
-    writer = lines = sound = None
+    writer = lines = sound = unwritten = None
     video = open_video(source)
     try:
-        sound = Sound(source, window.rate, 4 * window.length / window.rate)
+        sound = Sound(source, window.rate, 4 * window.length / window.rate, sound_track)
         writer = VideoWriter(target, video)
         if events:
-            lines = _Lines(EventWriter(events, engine.spec, source.name, overwrite), events)
+            lines = EventWriter(events, engine.spec, source.name, overwrite)
         drawn = _drawn(video.frames(), sound, engine, every)
         total, count, end = video.seconds, 0, 0.0
         start: float | None = None
         for frame, localization in drawn:
             if stop is not None and stop.is_set():
                 break
-            if lines and frame.index % every == 0:
-                lines.write(localization)
+            if lines and not unwritten and frame.index % every == 0:
+                try:
+                    lines.write(localization)
+                except UserError as fault:  # a film is worth more than its events
+                    unwritten = fault
             writer.write(frame.picture)
             start = frame.time if start is None else start
             count, end = count + 1, frame.time
@@ -102,13 +105,19 @@ def annotate(
         partial = stop is not None
         place = partial_name(target) if partial else None
         out = writer.finish(place, until=end if partial else float("inf"))
-        notes, writer = writer.notes, None
+        writer_notes, writer = writer.notes, None
         if lines:
-            ended, lines = lines, None
-            notes += ended.close(out)
-        notes += [note for f in (video.faults, sound.faults) if (note := f.note())]
-        told = tuple(f"{source}: {note}" for note in notes)
-        return Report(out, count, time.monotonic() - began, told, partial)
+            try:
+                if unwritten:
+                    raise unwritten
+                lines.close()
+            except UserError as fault:
+                raise UserError(f"{fault}; the film is in {out}") from None
+            lines = None
+        faults = [note for f in (video.faults, sound.faults) if (note := f.note())]
+        said = (*video.notes, *sound.notes, *writer_notes, *faults)
+        notes = tuple(f"{source}: {note}" for note in said)
+        return Report(out, count, time.monotonic() - began, notes, partial)
     finally:
         for unfinished in (writer, lines):
             if unfinished:
@@ -116,48 +125,6 @@ def annotate(
         video.close()
         if sound:
             sound.close()
-
-
-class _Lines:
-    """The events of a film, which goes on where they can't be written any further."""
-
-    def __init__(self, writer: EventWriter, target: Path) -> None:
-        self._writer, self._target = writer, target
-        self._fault: UserError | BrokenPipeError | None = None
-
-    def write(self, localization: Localization) -> None:
-        if self._fault:
-            return
-        try:
-            self._writer.write(localization)
-        except (UserError, BrokenPipeError) as fault:
-            self._fault = fault
-
-    def close(self, film: Path) -> list[str]:
-        """Completes the file; what there is to say about it, a line each.
-
-        Raises:
-            UserError: the events aren't whole, the film is.
-        """
-        try:
-            if isinstance(self._fault, UserError):
-                self._writer.abandon()
-                raise self._fault
-            if not self._fault:
-                self._writer.close()
-        except BrokenPipeError as gone:
-            self._fault = gone
-        except UserError as fault:
-            raise UserError(f"{fault}; the film is in {film}") from None
-        if not self._fault:
-            return []
-        if str(self._target) == "-":
-            # Or Python would complain at its end, when it flushes what was left.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ["whoever read the events has gone; the film is whole without them"]
-
-    def abandon(self) -> None:
-        self._writer.abandon()
 
 
 def _drawn(

@@ -71,7 +71,7 @@ def write_clip(
 ) -> None:
     """Writes the first `seconds` of a scene as H.264 with AAC; `size` is height and width."""
     height, width = size
-    with av.open(str(path), "w") as container:
+    with av.open(f"file:{path}", "w") as container:
         video = container.add_stream(
             "libx264", rate=rate, options={"preset": "veryfast", "crf": "20"}
         )

@@ -106,9 +106,9 @@ def _cutouts(folder: Path) -> list[Rgba]:
 def picture(path: Path) -> NDArray[np.uint8]:
     """Reads a still picture as RGBA `[h, w, 4]`, made smaller where it is over `LARGEST`."""
     try:
-        with av.open(str(path)) as container:
+        with path.open("rb") as file, av.open(file, "r") as container:
             frame = next(container.decode(video=0))
-    except (av.FFmpegError, StopIteration, IndexError):
+    except (av.FFmpegError, OSError, StopIteration, IndexError):
         raise ValueError(f"{path}: can't be read as a picture") from None
     scale = min(1.0, LARGEST / max(frame.width, frame.height))
     width, height = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))

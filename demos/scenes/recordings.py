@@ -35,13 +35,13 @@ def sound(path: Path) -> Samples:
     resampler = av.AudioResampler("flt", "mono", RATE)
     blocks: list[Any] = []
     try:
-        with av.open(str(path)) as container:
+        with path.open("rb") as file, av.open(file, "r") as container:
             for frame in container.decode(audio=0):
                 blocks += [out.to_ndarray()[0] for out in resampler.resample(frame)]
                 if sum(map(len, blocks)) > LONGEST_S * RATE:
                     break
             blocks += [out.to_ndarray()[0] for out in resampler.resample(None)]
-    except (av.FFmpegError, IndexError):
+    except (av.FFmpegError, OSError, IndexError):
         raise ValueError(f"{path}: can't be read as a sound") from None
     samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     peak = float(np.abs(samples).max()) if len(samples) else 0.0

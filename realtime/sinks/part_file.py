@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import av.error
 
 from avsl.engines import UserError
+from avsl.realtime.sources.ffmpeg import create_file, open_file
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """What OUT can be, by its suffix."""
@@ -140,7 +140,7 @@ def open_to_write(file: Any, kind: str, late: bool) -> Any:
         }
     else:
         options["cluster_time_limit"] = str(round(1e3 * FRAGMENT_S))
-    return av.open(file, "w", format=kind, container_options=options, buffer_size=BUFFER)
+    return create_file(file, kind, options, BUFFER)
 
 
 @contextlib.contextmanager
@@ -181,7 +181,7 @@ def _left_behind(place: Path) -> Iterator[Path]:
 
 def _has_pictures(path: Path) -> bool:
     try:
-        with av.open(str(path)) as container:
+        with open_file(path) as container:
             return any(packet.size for packet in container.demux(video=0))
-    except (av.error.FFmpegError, OSError, IndexError):
+    except (UserError, av.error.FFmpegError, IndexError):
         return False

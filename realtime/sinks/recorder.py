@@ -20,6 +20,7 @@ from avsl.engines.localization import Localization
 from avsl.engines.windows import Samples
 from avsl.realtime.drawing.canvas import Tinted
 from avsl.realtime.sinks.sink import Sink
+from avsl.realtime.sources.ffmpeg import create_file
 from avsl.realtime.sources.frames import Frame
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
@@ -177,7 +178,7 @@ class _Writer:
             options["cluster_time_limit"] = str(round(1000 * FRAGMENT_S))
         else:  # in fragments, and made an ordinary file at its end
             options["movflags"] = "hybrid_fragmented"
-        self._container = av.open(str(path), "w", options=options)
+        self._container = create_file(path, options=options)
         self._last = -math.inf  # time of the last picture
         self._key = -math.inf  # and of the last one that is a key frame
         self._video = self._container.add_stream("libx264")

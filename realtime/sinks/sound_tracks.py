@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,9 +14,9 @@ import av
 import av.error
 import numpy as np
 
-from avsl.engines.windows import Samples
 from avsl.realtime.sinks.part_file import open_to_write
-from avsl.realtime.sources.video_file import open_file
+from avsl.realtime.sources.ffmpeg import open_file
+from avsl.realtime.sources.film_clock import packets
 
 LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 """What to call so many channels where a file doesn't, or where an encoder doesn't know its name."""
@@ -71,16 +70,16 @@ class SoundPlan:
         """Whether the file's index has to wait for the first packets."""
         return any(way.late for way in self.ways)
 
-    def _way(self, stream: Any, packets: list[Any], kind: str) -> _Way | None:
+    def _way(self, stream: Any, early: list[Any], kind: str) -> _Way | None:
         context, name = stream.codec_context, stream.codec_context.name
         late = not context.extradata
-        if _holds(stream, packets, kind, late) and (packets or not late):
+        if _holds(stream, early, kind, late) and (early or not late):
             return _Way(stream.index, late=late)
         codec = "libopus" if kind == "webm" else "aac"
         own = LAYOUTS[context.layout.nb_channels - 1 : context.layout.nb_channels]
         for layout in dict.fromkeys((context.layout.name, *own, "stereo")):
             way = _Way(stream.index, codec, layout)
-            if _encodes(stream, packets, kind, way):
+            if _encodes(stream, early, kind, way):
                 kind = {"matroska": "mkv"}.get(kind, kind)
                 self.notes.append(f"sound was {name}, which {_why(kind, name)}; it is {codec} now")
                 return way
@@ -98,11 +97,10 @@ def _first_packets(source: Any) -> dict[int, list[Any]]:
     """The first packets of each sound track, by its index, as far as they come early on."""
     found: dict[int, list[Any]] = {s.index: [] for s in source.streams.audio if s.codec_context}
     wanting, looked_at = len(found), 0
-    packets = source.demux() if found else iter(())
     with contextlib.suppress(av.error.FFmpegError):
-        for packet in packets:
+        for packet in source.demux() if found else ():
             looked_at += packet.size
-            kept = found.get(packet.stream.index)
+            kept = found.get(packet.stream_index)
             if kept is not None and packet.size and len(kept) < TRIED:
                 kept.append(packet)
                 wanting -= len(kept) == TRIED
@@ -111,7 +109,7 @@ def _first_packets(source: Any) -> dict[int, list[Any]]:
     return found
 
 
-def _holds(stream: Any, packets: list[Any], kind: str, late: bool) -> bool:
+def _holds(stream: Any, early: list[Any], kind: str, late: bool) -> bool:
     context = stream.codec_context
     if kind == "mp4" and context.name.startswith("pcm_"):
         return False  # FFmpeg and few others play it; every player plays AAC
@@ -121,7 +119,7 @@ def _holds(stream: Any, packets: list[Any], kind: str, late: bool) -> bool:
                 return False
             track = _Copied(trial, stream)
             trial.start_encoding()
-            for packet in packets:
+            for packet in early:
                 trial.mux(track.take(packet))
             trial.close()
     except _NOT_TAKEN:
@@ -129,17 +127,17 @@ def _holds(stream: Any, packets: list[Any], kind: str, late: bool) -> bool:
     return True
 
 
-def _encodes(stream: Any, packets: list[Any], kind: str, way: _Way) -> bool:
+def _encodes(stream: Any, early: list[Any], kind: str, way: _Way) -> bool:
     try:
         with contextlib.closing(open_to_write(io.BytesIO(), kind, late=False)) as trial:
             track = _Transcoded(trial, stream, way)
             trial.start_encoding()
-            for packet in packets:
-                trial.mux(track.take(packet))
+            ready = [made for packet in early for made in track.take(packet)] + track.end()
+            trial.mux(ready)
             trial.close()
     except _NOT_TAKEN:
         return False
-    return not packets or track.refused < len(packets)
+    return bool(ready) or not early
 
 
 class SoundTracks:
@@ -157,7 +155,7 @@ class SoundTracks:
                 _Transcoded(container, stream, way) if way.codec else _Copied(container, stream)
             )
         streams = [self._in.streams[index] for index in self._tracks]
-        self._packets: Iterator[Any] = self._in.demux(*streams) if streams else iter(())
+        self._packets = packets(self._in, *streams)
         self._waiting: Any = None
 
     def note(self) -> str | None:
@@ -224,8 +222,8 @@ class _Transcoded:
         self._resampler: Any = None
         self._shape: Any = None
         self._expected = 0.0  # when the next frame should begin, in seconds
-        channels = self._encoder.layout.nb_channels
-        self._rest: Samples = np.zeros((channels, 0), np.float32)
+        kind = np.float32 if "flt" in self._encoder.format.name else np.int16
+        self._rest: Any = np.zeros((self._encoder.layout.nb_channels, 0), kind)
         self._end: int | None = None  # the number of the sample after these, from time 0 on
 
     def take(self, packet: Any) -> list[Any]:
@@ -233,11 +231,13 @@ class _Transcoded:
         try:
             for frame in packet.decode():
                 ready += self._encoded(frame)
-            if packet.size == 0:
-                ready += self._flushed() + self._to_whole_frames() + self._track.encode(None)
         except _NOT_TAKEN:
             self.refused += 1
-        return ready
+        return ready + (self.end() if packet.size == 0 else [])
+
+    def end(self) -> list[Any]:
+        """What is still held back. No more can follow."""
+        return [*self._flushed(), *self._to_whole_frames(), *self._track.encode(None)]
 
     def _encoded(self, frame: Any) -> list[Any]:
         start = self._expected if frame.pts is None else float(frame.pts * frame.time_base)
@@ -245,33 +245,34 @@ class _Transcoded:
         ready: list[Any] = []
         if shape != self._shape or abs(start - self._expected) > GAP_S:
             ready += self._flushed()
-            layout = self._encoder.layout
-            self._resampler, self._shape = av.AudioResampler("fltp", layout, self._rate), shape
+            encoder, self._shape = self._encoder, shape
+            self._resampler = av.AudioResampler(encoder.format, encoder.layout, self._rate)
             ready += self._go_to(round(start * self._rate))
             self._expected = start
         self._expected += frame.samples / frame.sample_rate
         # The resampler would turn times into gaps or overlaps of its own.
         frame.pts = None
         for out in self._resampler.resample(frame):
-            ready += self._add(out.to_ndarray())
+            ready += self._add(self._channels(out))
         return ready
 
     def _flushed(self) -> list[Any]:
         if self._resampler is None:
             return []
-        return [p for out in self._resampler.resample(None) for p in self._add(out.to_ndarray())]
+        rest = self._resampler.resample(None)
+        return [packet for out in rest for packet in self._add(self._channels(out))]
 
     def _go_to(self, sample: int) -> list[Any]:
         """Sound goes on at this sample: a short gap is silence, a long one a jump in time."""
         gap = 0 if self._end is None else sample - self._end
         if 0 < gap <= self._rate:
-            return self._add(np.zeros((len(self._rest), gap), np.float32))
+            return self._add(np.zeros((len(self._rest), gap), self._rest.dtype))
         ready = self._to_whole_frames() if gap > 0 else []
         if gap >= 0:
             self._end = sample
         return ready
 
-    def _add(self, samples: Samples) -> list[Any]:
+    def _add(self, samples: Any) -> list[Any]:
         assert self._end is not None, "it begins where the first frame does"
         self._rest = np.concatenate([self._rest, samples], axis=1)
         self._end += samples.shape[1]
@@ -289,9 +290,14 @@ class _Transcoded:
         if (rest := self._rest.shape[1]) == 0:
             return []
         missing = (self._encoder.frame_size or 1024) - rest
-        return self._add(np.zeros((len(self._rest), missing), np.float32))
+        return self._add(np.zeros((len(self._rest), missing), self._rest.dtype))
 
-    def _frame(self, samples: Samples) -> Any:
+    def _channels(self, frame: Any) -> Any:
+        """The samples of what the encoder takes, `[channels, n]`."""
+        samples = frame.to_ndarray()
+        return samples if frame.format.is_planar else samples.reshape(-1, len(self._rest)).T
+
+    def _frame(self, samples: Any) -> Any:
         planar = self._encoder.format.is_planar
         flat = np.ascontiguousarray(samples if planar else samples.T.reshape(1, -1))
         return av.AudioFrame.from_ndarray(flat, self._encoder.format.name, self._encoder.layout)

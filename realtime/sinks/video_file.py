@@ -95,8 +95,7 @@ class VideoWriter:
             context.color_range = 2
         aspect = video.stream.sample_aspect_ratio
         if aspect:
-            turned = video.stream.codec_context.width // 2 * 2 != video.width
-            context.sample_aspect_ratio = 1 / aspect if turned else aspect
+            context.sample_aspect_ratio = 1 / aspect if video.turned else aspect
         if codec == "libx265":
             context.codec_tag = "hvc1"
         return stream

@@ -1,4 +1,4 @@
-"""Reading video files: pictures with their exact times, and the sound before them.
+"""Reading video files: upright pictures with their exact times; `film_sound.py` has their sound.
 
 Picture and sound come through two containers opened on one file: a file whose sound lies far from
 its pictures would otherwise have to be kept in memory in between.
@@ -6,70 +6,40 @@ its pictures would otherwise have to be kept in memory in between.
 
 from __future__ import annotations
 
-import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import av
 import av.error
-import numpy as np
 
-from avsl.engines import SoundTimeline, UserError
+from avsl.engines import UserError
+from avsl.realtime.sources.decoding import Faults as Faults
+from avsl.realtime.sources.decoding import decoded
+from avsl.realtime.sources.ffmpeg import is_cover, keeps_times
+from avsl.realtime.sources.ffmpeg import open_file as open_file
+from avsl.realtime.sources.film_clock import packets
+from avsl.realtime.sources.film_sound import Sound as Sound
 from avsl.realtime.sources.frames import Frame
-
-# FFmpeg's own messages speak of its insides; what a person needs is said by our errors.
-av.logging.set_level(None)
+from avsl.realtime.sources.upright import Upright, lies, turn_of
 
 SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-    *(".wmv", ".flv", ".3gp", ".ogv", ".mxf"),
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".vob", ".ts", ".mts"),
+    *(".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".h264", ".h265", ".hevc", ".mjpeg"),
 )
 """Files that are taken for videos in a folder."""
 LARGEST_SIDE = 16_384
-GAP_S = 0.02
-"""Sound timestamps that are off by more than this begin anew at their own time: containers round
-times, but a packet that is missing is at least this long."""
-
-
-@dataclass
-class Faults:
-    """What could not be decoded on the way, counted."""
-
-    packets: int = 0
-
-    def note(self) -> str | None:
-        """One line about it, if there is something to say."""
-        if not self.packets:
-            return None
-        return f"{self.packets} damaged packets skipped"
-
-
-def open_file(path: Path) -> Any:
-    """Opens a media file to read.
-
-    Raises:
-        UserError: it is missing, a folder, not readable, or no media file.
-    """
-    try:
-        return av.open(str(path), metadata_errors="ignore")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: a folder, not a video file") from None
-    except PermissionError:
-        raise UserError(f"{path}: no permission to read it") from None
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        empty = path.is_file() and path.stat().st_size == 0
-        what = "empty" if empty else "not a video, or damaged or cut off"
-        raise UserError(f"{path}: can't be read; it is {what} ({_reason(error)})") from None
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error).splitlines()[0]
+LOOK = 500
+"""Packets in which a picture track among several must have two pictures to be taken for a film."""
+GIVE_UP = 1000
+"""So many damaged packets in a row, and the rest is not tried any more."""
+STILLS = ("gif", "apng", "webp", "webp_anim", "image2")
+"""Containers of still pictures, some of which can hold a film as well."""
+STILL_BRANDS = ("avif", "heic", "heix", "mif1")
 
 
 @dataclass
@@ -86,18 +56,21 @@ class Video:
     column is left out."""
     deep: bool
     """Whether the pictures have more than 8 bits."""
+    turned: bool = False
+    """Whether the pictures lie in the file: its width is their height."""
     faults: Faults = field(default_factory=Faults)
-    _first: Any = None
+    notes: list[str] = field(default_factory=list)
+    """What the user should know about the pictures, a line each."""
+    _pictures: Iterator[Any] = field(default_factory=lambda: iter(()))
 
     @property
     def time_base(self) -> Fraction:
-        base: Fraction = self.stream.time_base
-        return base
+        return Fraction(self.stream.time_base)
 
     @property
     def rate(self) -> Fraction:
         """Frames a second, on average."""
-        return Fraction(self.stream.average_rate or self.stream.guessed_rate or 25)
+        return _rate(self.container, self.stream)
 
     @property
     def seconds(self) -> float | None:
@@ -108,12 +81,12 @@ class Video:
 
     def frames(self) -> Iterator[Frame]:
         """The pictures with their times in seconds. To be called once."""
-        convert = _Upright(self.width, self.height, self.deep)
+        convert = Upright(self.width, self.height, self.deep)
         last: int | None = None
         index = 0
-        for picture in self._decoded():
+        for picture in self._pictures:
             # A muxer takes times that rise; damaged files may repeat one.
-            if picture.pts is None or (last is not None and picture.pts <= last):
+            if last is not None and picture.pts <= last:
                 self.faults.packets += 1
                 continue
             last = picture.pts
@@ -121,205 +94,116 @@ class Video:
             yield Frame(picture, float(last * self.time_base), index)
             index += 1
 
-    def _decoded(self) -> Iterator[Any]:
-        if self._first is not None:
-            yield self._first
-            self._first = None
-        yield from decode(self.container, self.stream, self.faults)
-
     def close(self) -> None:
         self.container.close()
 
 
-def decode(container: Any, stream: Any, faults: Faults) -> Iterator[Any]:
-    """Decoded frames of one stream; what is damaged is counted and left out."""
-    packets = container.demux(stream)
+def _rate(container: Any, stream: Any) -> Fraction:
+    average, guessed = stream.average_rate, stream.guessed_rate
+    # Of a bare stream FFmpeg's average is a default, while the guess is the stream's own.
+    rate = average or guessed if keeps_times(container) else guessed or average
+    return Fraction(rate or 25)
+
+
+def _timed(container: Any, stream: Any, faults: Faults) -> Iterator[Any]:
+    """Decoded pictures in their order, each with a `pts` in the stream's time base."""
+    # AVI counts packets in the order of decoding: where pictures are reordered, FFmpeg's times of
+    # them are made up. The order they come out in is right, and so are the times of the packets
+    # that bring them out, but for the decoder's delay.
+    counted = container.format.name == "avi" and stream.codec_context.has_b_frames
+    step = max(1, round(1 / (_rate(container, stream) * stream.time_base)))
+    first = delay = last = None
     failures = 0
-    while True:
+    source = packets(container, stream)
+    while failures < GIVE_UP:
+        before = faults.packets
         try:
-            packet = next(packets)
-        except StopIteration:
-            return
+            packet = next(source, None)
         except av.error.FFmpegError:
-            # The rest can't be reached: a file cut off in the middle ends like this.
-            faults.packets += 1
+            faults.packets += 1  # a file cut off in the middle ends like this
             return
-        try:
-            decoded = packet.decode()
-            failures = 0
-        except (av.error.FFmpegError, ValueError):
-            faults.packets += 1
-            failures += 1
-            if failures > 1000:
-                return
-            continue
-        yield from decoded
+        if packet is None:
+            return
+        first = packet.dts if first is None else first
+        for picture in decoded(packet, faults):
+            time = picture.pts
+            if counted and picture.dts is not None and first is not None:
+                delay = picture.dts - first if delay is None else delay
+                time = picture.dts - delay
+            elif counted or time is None:
+                time = 0 if last is None else last + (picture.duration or step)
+            picture.pts = last = time
+            yield picture
+        failures = failures + 1 if faults.packets > before else 0
 
 
 def open_video(path: Path) -> Video:
     """Opens the pictures of a video file and decodes the first one.
 
     Raises:
-        UserError: see `open_file`; or there is no picture in it that can be decoded.
+        UserError: see `open_file`; or there is no film in it that can be decoded.
     """
     container = open_file(path)
     try:
-        streams = [s for s in container.streams.video if not _is_cover(s)]
-        if not streams:
-            raise UserError(f"{path}: there is only sound in it, no video")
-        stream = streams[0]
-        if stream.codec_context is None:
-            raise UserError(f"{path}: its video codec is not one that this program can decode")
+        stream = _film(path, container)
         stream.thread_type = "AUTO"
         faults = Faults()
-        first = next(decode(container, stream, faults), None)
-        if first is None:
+        # One decoder from the first picture to the last: another would begin without what this one
+        # still holds.
+        pictures = _timed(container, stream, faults)
+        begin = list(islice(pictures, 2 if _may_be_a_still(container) else 1))
+        if not begin:
             raise UserError(f"{path}: there is no picture in it that can be decoded")
+        if _may_be_a_still(container) and len(begin) == 1:
+            raise UserError(f"{path}: a still picture, not a film")
+        first = begin[0]
         if max(first.width, first.height) > LARGEST_SIDE or min(first.width, first.height) < 2:
             raise UserError(f"{path}: pictures of {first.width}x{first.height} are not supported")
         width, height = first.width, first.height
-        if first.rotation % 180:
+        turned = lies(turn_of(first))
+        if turned:
             width, height = height, width
         deep = max(c.bits for c in first.format.components) > 8
-        video = Video(path, container, stream, width // 2 * 2, height // 2 * 2, deep, faults, first)
+        video = Video(
+            path, container, stream, width // 2 * 2, height // 2 * 2, deep, turned, faults
+        )
+        video._pictures = chain(begin, pictures)
+        if not keeps_times(container):
+            video.notes.append(
+                f"a bare stream, which has no times; taken for {float(video.rate):g} pictures a "
+                "second"
+            )
     except BaseException:
         container.close()
         raise
     return video
 
 
-def _is_cover(stream: Any) -> bool:
-    return "attached_pic" in str(stream.disposition)
+def _may_be_a_still(container: Any) -> bool:
+    name = container.format.name
+    brand = container.metadata.get("major_brand", "").strip()
+    return name.endswith("_pipe") or name in STILLS or brand in STILL_BRANDS
 
 
-class _Upright:
-    """Turns pictures upright and brings them to the size and format that can be drawn on."""
-
-    def __init__(self, width: int, height: int, deep: bool) -> None:
-        self.width, self.height, self.deep = width, height, deep
-        self._graph: Any = None
-        self._key: Any = None
-        self._reformatter = av.video.reformatter.VideoReformatter()
-
-    def __call__(self, picture: Any) -> Any:
-        turned = -picture.rotation % 360
-        across, down = picture.width, picture.height
-        if turned % 180:
-            across, down = down, across
-        if not turned and (across, down) == (self.width, self.height):
-            upright = picture
-        else:
-            upright = self._filter(picture, turned, across, down)
-        deep, name = self.deep, upright.format.name
-        if name == "yuv420p10le" if deep else name in ("yuv420p", "yuvj420p"):
-            return upright
-        # yuvj is the old name of full range, which swscale keeps only if it is asked to.
-        full = name.startswith("yuvj") or upright.color_range == 2
-        wanted = "yuv420p10le" if deep else "yuvj420p" if full else "yuv420p"
-        return self._reformatter.reformat(upright, format=wanted)
-
-    def _filter(self, picture: Any, turned: int, across: int, down: int) -> Any:
-        key = (picture.width, picture.height, picture.format.name, turned)
-        if key != self._key:
-            # vflip alone would only turn the order of lines in memory, which can't be drawn on.
-            steps = {90: ["transpose=clock"], 180: ["vflip", "hflip"], 270: ["transpose=cclock"]}
-            chain = list(steps.get(turned, []))
-            if across - across % 2 == self.width and down - down % 2 == self.height:
-                chain.append(f"crop={self.width}:{self.height}:0:0:exact=1")
-            else:  # the size changes in the middle of the file
-                chain.append(f"scale={self.width}:{self.height}")
-            self._graph, self._key = _graph(picture, chain), key
-        self._graph.push(picture)
-        return self._graph.pull()
-
-
-def _graph(picture: Any, chain: list[str]) -> Any:
-    graph = av.filter.Graph()
-    nodes = [
-        graph.add_buffer(
-            width=picture.width,
-            height=picture.height,
-            format=picture.format,
-            time_base=picture.time_base or Fraction(1, 1000),
-        )
-    ]
-    for step in chain:
-        name, _, arguments = step.partition("=")
-        nodes.append(graph.add(name, arguments) if arguments else graph.add(name))
-    nodes.append(graph.add("buffersink"))
-    for one, following in pairwise(nodes):
-        one.link_to(following)
-    graph.configure()
-    return graph
-
-
-class Sound:
-    """A file's sound, decoded as far as the pictures have come, mono at the engine's rate."""
-
-    def __init__(self, path: Path, rate: int, seconds: float) -> None:
-        """`rate` in Hz, `seconds` is how much of it stays readable. The file's first sound track
-        (or the one it marks as default) is heard; a file without sound is silent throughout."""
-        self.timeline = SoundTimeline(rate, seconds)
-        self.faults = Faults()
-        self._container = open_file(path)
-        self._next = -float("inf")  # where the sound written so far ends, in seconds
-        self._index = 0
-        best = self._container.streams.best("audio")
-        self._blocks = self._decoded(best) if best and best.codec_context else iter(())
-
-    def listen(self, until: float) -> SoundTimeline:
-        """Decodes up to `until` (seconds of container time) and returns the timeline."""
-        while self._next < until:
-            block = next(self._blocks, None)
-            if block is None:
-                self._next = float("inf")
-                break
-            start, samples = block
-            if start is not None:
-                self._index = round(start * self.timeline.rate)
-            self.timeline.write(self._index, samples)
-            self._index += len(samples)
-            self._next = self._index / self.timeline.rate
-        return self.timeline
-
-    def close(self) -> None:
-        self._container.close()
-
-    def _decoded(self, stream: Any) -> Iterator[tuple[float | None, Any]]:
-        """Blocks of samples; with a start time where they don't follow on the block before."""
-        resampler: Any = None
-        shape: Any = None
-        expected: float | None = None
-        for frame in decode(self._container, stream, self.faults):
-            start = expected if frame.pts is None else float(frame.pts * frame.time_base)
-            if start is None:
-                start = 0.0
-            now = (frame.format.name, frame.layout.name, frame.sample_rate)
-            jump = expected is None or abs(start - expected) > GAP_S or now != shape
-            if jump:
-                yield from self._flushed(resampler)
-                resampler = av.AudioResampler("flt", "mono", self.timeline.rate)
-                shape = now
-            expected = (expected if not jump and expected is not None else start) + (
-                frame.samples / frame.sample_rate
-            )
-            # The resampler would turn times into gaps or overlaps of its own.
-            frame.pts = None
-            try:
-                for out in resampler.resample(frame):
-                    yield (start if jump else None), out.to_ndarray()[0]
-                    jump = False
-            except (av.error.FFmpegError, ValueError):
-                self.faults.packets += 1
-                expected = None
-                continue
-            if jump:  # nothing came out yet, but what will come belongs here
-                yield start, np.zeros(0, np.float32)
-        yield from self._flushed(resampler)
-
-    @staticmethod
-    def _flushed(resampler: Any) -> Iterator[tuple[None, Any]]:
-        if resampler is not None:
-            with contextlib.suppress(av.error.FFmpegError, ValueError):
-                for out in resampler.resample(None):
-                    yield None, out.to_ndarray()[0]
+def _film(path: Path, container: Any) -> Any:
+    """The picture track that holds the film."""
+    streams = [s for s in container.streams.video if not is_cover(s)]
+    if not streams:
+        raise UserError(f"{path}: there is only sound in it, no video")
+    known = [s for s in streams if s.codec_context is not None]
+    if not known:
+        raise UserError(f"{path}: its video codec is not one that this program can decode")
+    if len(known) == 1:
+        return known[0]
+    # A still before the film: a title, a thumbnail that isn't marked as one.
+    with open_file(path) as look:
+        seen: Counter[int] = Counter()
+        demuxed = look.demux(*(look.streams[s.index] for s in known))
+        try:
+            for packet in islice(demuxed, LOOK):
+                seen[packet.stream_index] += packet.size > 0
+                if min(seen[s.index] for s in known) > 1:
+                    break
+        except av.error.FFmpegError:
+            pass  # what is there has been counted
+    return next((s for s in known if seen[s.index] > 1), known[0])
