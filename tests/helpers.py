@@ -118,6 +118,9 @@ def make_video(
         for name, value in (tags or {}).items():
             setattr(video.codec_context, name, value)
         tracks = [out.add_stream(sound_codec, rate=sound_rate, layout=layout) for _ in waves]
+        if sound_codec.startswith("wma"):  # it has no default
+            for track in tracks:
+                track.bit_rate = 64_000
 
         def write_pictures() -> None:
             for index, time in enumerate(times):
@@ -135,7 +138,8 @@ def make_video(
             for wave, track in zip(waves, tracks, strict=True):
                 context: Any = track.codec_context
                 t = np.arange(round(start * sound_rate), round(stop * sound_rate)) / sound_rate
-                samples = np.tile(wave(t).astype(np.float32), (context.layout.nb_channels, 1))
+                shape = context.layout.nb_channels, len(t)  # a wave may be of each channel
+                samples = np.ascontiguousarray(np.broadcast_to(wave(t), shape), np.float32)
                 block = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
                 block.sample_rate = sound_rate
                 block.pts, block.time_base = round(start * sound_rate), Fraction(1, sound_rate)

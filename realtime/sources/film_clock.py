@@ -42,7 +42,7 @@ def packets(container: Any, *streams: Any) -> Iterator[Any]:
     tracks = [s for s in (*container.streams.video, *container.streams.audio) if not is_cover(s)]
     for packet in container.demux(*tracks) if wanted else ():
         clock.place(packet)
-        if packet.stream_index in wanted and not _before_the_film(packet):
+        if packet.stream.index in wanted and not _before_the_film(packet):
             yield packet
 
 
@@ -88,10 +88,10 @@ class FilmClock:
         if packet.dts is None and packet.pts is None:
             return
         base = packet.time_base
-        track = self._tracks.get(packet.stream_index)
+        track = self._tracks.get(packet.stream.index)
         if track is None:
             track = _Track(self._shift, -float("inf"), -float("inf"))
-            self._tracks[packet.stream_index] = track
+            self._tracks[packet.stream.index] = track
         # Only times of decoding rise; without them a picture's own must do where all is well.
         if packet.dts is not None:
             time = float(packet.dts * base)
@@ -122,7 +122,7 @@ class FilmClock:
         off = abs(time + float(track.shift) - track.end)
         if not any(abs(here - end) < off / 2 for end in others):
             shown = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
-            lead = self._lead.get(packet.stream_index, Fraction(0))
+            lead = self._lead.get(packet.stream.index, Fraction(0))
             # To the tick of a broadcast, which others can be rounded to.
             self._shift = Fraction(round((self._end + float(lead - shown)) * 90_000), 90_000)
         track.shift = self._shift

@@ -111,7 +111,7 @@ class Sound:
             if packet is None:
                 self._ended = True
                 break
-            track = self._by_index[packet.stream_index]
+            track = self._by_index[packet.stream.index]
             for index, samples in track.take(packet):
                 self._hear(track, index, samples)
         if self._heard is None and self._tracks:  # it is known by now that all were silent so far

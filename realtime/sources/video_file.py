@@ -201,7 +201,7 @@ def _film(path: Path, container: Any) -> Any:
         demuxed = look.demux(*(look.streams[s.index] for s in known))
         try:
             for packet in islice(demuxed, LOOK):
-                seen[packet.stream_index] += packet.size > 0
+                seen[packet.stream.index] += packet.size > 0
                 if min(seen[s.index] for s in known) > 1:
                     break
         except av.error.FFmpegError:
