@@ -13,7 +13,9 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 
+from avsl.engines.windows import Samples
 from avsl.realtime.sinks.part_file import open_to_write
 from avsl.realtime.sources.ffmpeg import open_file
 from avsl.realtime.sources.film_clock import packets
@@ -42,6 +44,9 @@ class _Way:
     layout: str = ""
     late: bool = False
     """Whether it is not described before its first packets."""
+    adts: bool = False
+    """Whether it is AAC as broadcasts have it, which FFmpeg takes out of its envelopes by itself
+    for files of a piece only."""
 
 
 class SoundPlan:
@@ -71,10 +76,12 @@ class SoundPlan:
         return any(way.late for way in self.ways)
 
     def _way(self, stream: Any, early: list[Any], kind: str) -> _Way | None:
-        context, name = stream.codec_context, stream.codec_context.name
+        context, name = stream.codec_context, stream.codec_context.codec.canonical_name
         late = not context.extradata
-        if _holds(stream, early, kind, late) and (early or not late):
-            return _Way(stream.index, late=late)
+        adts = name == "aac" and bool(early) and bytes(early[0])[:1] == b"\xff"
+        way = _Way(stream.index, late=late, adts=adts and kind in ("mp4", "mov"))
+        if _holds(stream, early, kind, way) and (early or not late):
+            return way
         codec = "libopus" if kind == "webm" else "aac"
         own = LAYOUTS[context.layout.nb_channels - 1 : context.layout.nb_channels]
         for layout in dict.fromkeys((context.layout.name, *own, "stereo")):
@@ -109,15 +116,15 @@ def _first_packets(source: Any) -> dict[int, list[Any]]:
     return found
 
 
-def _holds(stream: Any, early: list[Any], kind: str, late: bool) -> bool:
+def _holds(stream: Any, early: list[Any], kind: str, way: _Way) -> bool:
     context = stream.codec_context
     if kind == "mp4" and context.name.startswith("pcm_"):
         return False  # FFmpeg and few others play it; every player plays AAC
     try:
-        with contextlib.closing(open_to_write(io.BytesIO(), kind, late)) as trial:
+        with contextlib.closing(open_to_write(io.BytesIO(), kind, way.late)) as trial:
             if not {context.name, context.codec.name} & trial.supported_codecs:
                 return False
-            track = _Copied(trial, stream)
+            track = _Copied(trial, stream, way)
             trial.start_encoding()
             for packet in early:
                 trial.mux(track.take(packet))
@@ -149,11 +156,11 @@ class SoundTracks:
         self._in = open_file(plan.path)
         self._refused = 0
         self._tracks: dict[int, _Copied | _Transcoded] = {}
+        make: type[_Copied | _Transcoded]
         for way in plan.ways:
             stream = self._in.streams[way.index]
-            self._tracks[way.index] = (
-                _Transcoded(container, stream, way) if way.codec else _Copied(container, stream)
-            )
+            make = _Transcoded if way.codec else _Copied
+            self._tracks[way.index] = make(container, stream, way)
         streams = [self._in.streams[index] for index in self._tracks]
         self._packets = packets(self._in, *streams)
         self._waiting: Any = None
@@ -190,10 +197,11 @@ class SoundTracks:
 
 
 class _Copied:
-    def __init__(self, container: Any, stream: Any) -> None:
+    def __init__(self, container: Any, stream: Any, way: _Way) -> None:
         self.refused = 0
         self._track = container.add_stream_from_template(stream)
         self._track.metadata.update(stream.metadata)
+        self._bare = BitStreamFilterContext("aac_adtstoasc", stream) if way.adts else None
         self._last: int | None = None
 
     def take(self, packet: Any) -> list[Any]:
@@ -205,8 +213,14 @@ class _Copied:
             self.refused += 1
             return []
         self._last = packet.dts
-        packet.stream = self._track
-        return [packet]
+        try:
+            ready = self._bare.filter(packet) if self._bare else [packet]
+        except av.error.FFmpegError:
+            self.refused += 1
+            return []
+        for one in ready:
+            one.stream = self._track
+        return ready
 
 
 class _Transcoded:
@@ -219,11 +233,13 @@ class _Transcoded:
         self._track = container.add_stream(way.codec, rate=self._rate, layout=way.layout)
         self._track.metadata.update(stream.metadata)
         self._encoder = self._track.codec_context
+        self._size = 1024  # samples that the encoder takes at once, known once it is open
         self._resampler: Any = None
         self._shape: Any = None
         self._expected = 0.0  # when the next frame should begin, in seconds
-        kind = np.float32 if "flt" in self._encoder.format.name else np.int16
-        self._rest: Any = np.zeros((self._encoder.layout.nb_channels, 0), kind)
+        self._channels = self._encoder.layout.nb_channels
+        self._convert = av.AudioResampler(self._encoder.format, self._encoder.layout, self._rate)
+        self._rest: Samples = np.zeros(0, np.float32)  # packed, as all samples here
         self._end: int | None = None  # the number of the sample after these, from time 0 on
 
     def take(self, packet: Any) -> list[Any]:
@@ -240,67 +256,59 @@ class _Transcoded:
         return [*self._flushed(), *self._to_whole_frames(), *self._track.encode(None)]
 
     def _encoded(self, frame: Any) -> list[Any]:
+        self._size = self._encoder.frame_size or self._size
         start = self._expected if frame.pts is None else float(frame.pts * frame.time_base)
         shape = (frame.format.name, frame.layout.name, frame.sample_rate)
         ready: list[Any] = []
         if shape != self._shape or abs(start - self._expected) > GAP_S:
             ready += self._flushed()
-            encoder, self._shape = self._encoder, shape
-            self._resampler = av.AudioResampler(encoder.format, encoder.layout, self._rate)
+            # Packed: PyAV can't give more than seven planes.
+            self._resampler = av.AudioResampler("flt", self._encoder.layout, self._rate)
+            self._shape = shape
             ready += self._go_to(round(start * self._rate))
             self._expected = start
         self._expected += frame.samples / frame.sample_rate
         # The resampler would turn times into gaps or overlaps of its own.
         frame.pts = None
         for out in self._resampler.resample(frame):
-            ready += self._add(self._channels(out))
+            ready += self._add(out.to_ndarray()[0])
         return ready
 
     def _flushed(self) -> list[Any]:
         if self._resampler is None:
             return []
         rest = self._resampler.resample(None)
-        return [packet for out in rest for packet in self._add(self._channels(out))]
+        return [packet for out in rest for packet in self._add(out.to_ndarray()[0])]
 
     def _go_to(self, sample: int) -> list[Any]:
         """Sound goes on at this sample: a short gap is silence, a long one a jump in time."""
         gap = 0 if self._end is None else sample - self._end
         if 0 < gap <= self._rate:
-            return self._add(np.zeros((len(self._rest), gap), self._rest.dtype))
+            return self._add(np.zeros(gap * self._channels, np.float32))
         ready = self._to_whole_frames() if gap > 0 else []
         if gap >= 0:
             self._end = sample
         return ready
 
-    def _add(self, samples: Any) -> list[Any]:
+    def _add(self, samples: Samples) -> list[Any]:
         assert self._end is not None, "it begins where the first frame does"
-        self._rest = np.concatenate([self._rest, samples], axis=1)
-        self._end += samples.shape[1]
-        size = self._encoder.frame_size or 1024
+        self._rest = np.concatenate([self._rest, samples])
+        self._end += len(samples) // self._channels
+        size = self._size * self._channels
         ready: list[Any] = []
-        while self._rest.shape[1] >= size:
-            frame = self._frame(self._rest[:, :size])
-            frame.pts = self._end - self._rest.shape[1]
-            frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
-            self._rest = self._rest[:, size:]
-            ready += self._track.encode(frame)
+        while len(self._rest) >= size:
+            block = av.AudioFrame.from_ndarray(self._rest[None, :size], "flt", self._encoder.layout)
+            block.sample_rate, block.time_base = self._rate, Fraction(1, self._rate)
+            block.pts = self._end - len(self._rest) // self._channels
+            self._rest = self._rest[size:]
+            for frame in self._convert.resample(block):
+                ready += self._track.encode(frame)
         return ready
 
     def _to_whole_frames(self) -> list[Any]:
-        if (rest := self._rest.shape[1]) == 0:
+        if not len(self._rest):
             return []
-        missing = (self._encoder.frame_size or 1024) - rest
-        return self._add(np.zeros((len(self._rest), missing), self._rest.dtype))
-
-    def _channels(self, frame: Any) -> Any:
-        """The samples of what the encoder takes, `[channels, n]`."""
-        samples = frame.to_ndarray()
-        return samples if frame.format.is_planar else samples.reshape(-1, len(self._rest)).T
-
-    def _frame(self, samples: Any) -> Any:
-        planar = self._encoder.format.is_planar
-        flat = np.ascontiguousarray(samples if planar else samples.T.reshape(1, -1))
-        return av.AudioFrame.from_ndarray(flat, self._encoder.format.name, self._encoder.layout)
+        return self._add(np.zeros(self._size * self._channels - len(self._rest), np.float32))
 
 
 def _rate(codec: str, wanted: int) -> int:
