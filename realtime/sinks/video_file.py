@@ -13,6 +13,7 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from avsl.engines import UserError
+from avsl.realtime.sinks.hdr import lost, x265_params
 from avsl.realtime.sinks.part_file import (
     CONTAINERS,
     PartFile,
@@ -67,12 +68,11 @@ class VideoWriter:
                 self._container.metadata.update(video.container.metadata)
                 self._stream = self._video_stream(video)
                 self._tracks = SoundTracks(plan, self._container)
-                self._container.start_encoding()
         except BaseException:
             self._discard()
             raise
         self._fault: BaseException | None = None
-        self._given_up = False
+        self._given_up = self._begun = False
         self._queue: queue.Queue[av.VideoFrame | None] = queue.Queue(QUEUE)
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
@@ -128,14 +128,27 @@ class VideoWriter:
 
     def _encode(self, picture: av.VideoFrame | None) -> None:
         """Encodes a picture (None: what the encoder still holds), and copies the sound up to it."""
-        if picture and self._narrow:
-            picture = self._narrow.reformat(picture, format="yuv420p")
         with self._keeping():
+            if picture and not self._begun:
+                self._begin(picture)
+            if picture and self._narrow:
+                picture = self._narrow.reformat(picture, format="yuv420p")
             for packet in self._stream.encode(picture):
                 if packet.dts is not None:
                     self._tracks.copy(float(packet.dts * packet.time_base))
                 self._container.mux(packet)
                 self._file.sure()
+
+    def _begin(self, picture: av.VideoFrame) -> None:
+        """Opens the encoders and writes the head of the file."""
+        self._begun = True
+        kept = self._stream.codec_context.codec.name == "libx265"
+        if kept:
+            params = [HEVC[1]["x265-params"], *x265_params(picture)]
+            self._stream.codec_context.options |= {"x265-params": ":".join(params)}
+        if note := lost(picture, kept):
+            self.notes.append(note)
+        self._container.start_encoding()
 
     @contextlib.contextmanager
     def _keeping(self) -> Iterator[None]:
