@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import os
-import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +14,7 @@ import typer
 
 from avsl.engines.errors import UserError, exit_on_user_error, say, visible
 from avsl.realtime.modes import FILMS, mode_of
+from avsl.realtime.signals import stopping_on_signals
 
 if TYPE_CHECKING:
     from avsl.engines import Engine
@@ -72,6 +70,15 @@ def live(
     every: Annotated[
         int, typer.Option(min=1, help="Localize every N-th picture.", rich_help_panel=FILES)
     ] = 1,
+    sound_track: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Hear the film's sound track N.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Make and annotate a scene.", rich_help_panel=FILES)
     ] = False,
@@ -105,7 +112,7 @@ def live(
     av_offset: Annotated[
         float,
         typer.Option(
-            metavar="MS", help="How much later than the picture sound comes.", rich_help_panel=LIVE
+            metavar="MS", help="How much later sound comes than pictures.", rich_help_panel=LIVE
         ),
     ] = 0.0,
     no_window: Annotated[
@@ -169,7 +176,8 @@ def live(
     elif mode == FILMS:
         if out is None:
             raise UserError(f"{films[0]}: where to? add -o OUT, a video file or a folder")
-        _annotate_all(films, out, _open(engine, backend, films), every, events, overwrite)
+        opened = _open(engine, backend, films)
+        _annotate_all(films, out, opened, every, sound_track, events, overwrite)
 
 
 def _open(name: str | None, backend: str, films: list[Path]) -> Engine:
@@ -186,30 +194,14 @@ def _open(name: str | None, backend: str, films: list[Path]) -> Engine:
     return engine
 
 
-@contextmanager
-def _ctrl_c() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, so that what is done so far can be completed; the second Ctrl-C
-    ends at once."""
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: object) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _annotate(
     source: Path,
     target: Path,
     engine: Engine,
-    every: int = 1,
-    events: Path | None = None,
-    overwrite: bool = False,
+    every: int,
+    sound_track: int | None,
+    events: Path | None,
+    overwrite: bool,
 ) -> Report:
     """Annotates one file under a progress bar and says what there is to say about it."""
     from rich.console import Console
@@ -230,8 +222,9 @@ def _annotate(
     # stdout may be where the events go.
     console = Console(stderr=True)
     quiet = not console.is_terminal
+    stop = threading.Event()
     with (
-        _ctrl_c() as stop,
+        stopping_on_signals(stop) as signals,
         Progress(*columns, console=console, transient=True, disable=quiet) as bar,
     ):
         task = bar.add_task(visible(source.name), total=None, frames=0, rate=0.0)
@@ -251,6 +244,7 @@ def _annotate(
             target,
             engine,
             every=every,
+            sound_track=sound_track,
             events=events,
             overwrite=overwrite,
             progress=progress,
@@ -260,7 +254,7 @@ def _annotate(
         say(f"note: {note}")
     if report.partial:
         say(f"stopped: what was done is in {report.out}")
-        sys.exit(130)
+        sys.exit(128 + signals[0])
     return report
 
 
@@ -274,46 +268,61 @@ def _annotate_all(
     out: Path,
     engine: Engine,
     every: int,
+    sound_track: int | None,
     events: Path | None,
     overwrite: bool,
 ) -> None:
-    from avsl.realtime.films import find_videos
-    from avsl.realtime.sinks.video_file import CONTAINERS
+    from avsl.realtime.films import check_apart, find_videos, targets
 
     videos = find_videos(sources)
     if len(sources) == 1 and not sources[0].is_dir() and not _is_folder(out):
-        _done(videos[0], _annotate(videos[0], out, engine, every, events, overwrite))
+        _done(videos[0], _annotate(videos[0], out, engine, every, sound_track, events, overwrite))
         return
     if not _is_folder(out):
         raise UserError(f"{out}: several videos need a folder to go to; write -o {out.stem}/")
     if events is not None:
         raise UserError(f"{events}: --events is for one video; give one FILE and one OUT")
+    places = targets(videos, out)
+    check_apart(videos, places)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: can't be made; {error.strerror}") from None
-    failed = []
-    taken: set[Path] = set()
-    for video in videos:
-        suffix = video.suffix if video.suffix.lower() in CONTAINERS else ".mp4"
-        target = out / f"{video.stem}{suffix}"
-        if target in taken:  # two folders, or two kinds of file, with one name
-            target = out / f"{video.name}{suffix}"
-        taken.add(target)
+    _say_what_is_left_out(sources, out)
+    there, failed = 0, []
+    for video, place in zip(videos, places, strict=True):
+        if place.exists() and not overwrite:
+            there += 1
+            continue
         try:
-            _done(video, _annotate(video, target, engine, every, None, overwrite))
+            _done(video, _annotate(video, place, engine, every, sound_track, None, overwrite))
         except UserError as error:
             say(f"error: {error}")
             failed.append(video)
+    if there:
+        say(f"{there} of {len(videos)} there already in {out}; --overwrite makes them anew")
     if failed:
         names = ", ".join(str(video) for video in failed)
         say(f"{len(failed)} of {len(videos)} failed: {names}")
         sys.exit(2 if len(videos) == 1 else 1)
 
 
+def _say_what_is_left_out(sources: list[Path], out: Path) -> None:
+    """A folder stands for the films in it, not for those in folders of its own."""
+    for source in sources:
+        inner = [
+            path.name
+            for path in (sorted(source.iterdir()) if source.is_dir() else [])
+            if path.is_dir() and not path.name.startswith(".") and not path.samefile(out)
+        ]
+        if inner:
+            names = ", ".join(inner)
+            say(f"note: {source}: folders in it are left out: {names}")
+
+
 def _is_folder(path: Path) -> bool:
     """Whether an OUT is meant as a folder: it is one, or is named like one."""
-    return path.is_dir() or not path.suffix
+    return path.is_dir() or not (path.suffix or path.exists())
 
 
 def _demo(
@@ -343,7 +352,7 @@ def _demo(
             task = bar.add_task("drawing a scene", total=1.0)
             moving = engine.spec.name == "motion"
             what = draw_demo(clip, moving, lambda share: bar.update(task, completed=share))
-        _annotate(clip, target, engine, every, events, overwrite=True)
+        _annotate(clip, target, engine, every, None, events, overwrite=True)
     print(
         f"{visible(str(target))}: {what}; what sounds glows.\n"
         "Next: avsl-live YOUR.mp4 -o out.mp4, or avsl-live --camera 0",

@@ -14,7 +14,7 @@ from avsl.demos.scenes.clips import (
 )
 from avsl.demos.scenes.movers import SECONDS
 from avsl.engines import UserError
-from avsl.realtime.sinks.video_file import check_target
+from avsl.realtime.sinks.part_file import check_target
 from avsl.realtime.sources.ffmpeg import open_file
 
 TARGET = Path("avsl-demo.mp4")

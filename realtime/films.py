@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from avsl.engines import Engine, Localization, Localizer, Resizer, UserError
 from avsl.engines.engine import on_gpu
 from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.sinks.events import EventWriter
-from avsl.realtime.sinks.video_file import VideoWriter, check_target
+from avsl.realtime.sinks.part_file import CONTAINERS, check_target, partial_name
+from avsl.realtime.sinks.video_file import VideoWriter
 from avsl.realtime.sources.frames import Frame
 from avsl.realtime.sources.video_file import SUFFIXES, Sound, open_video
 
@@ -52,41 +55,47 @@ def annotate(
     every: int = 1,
     events: Path | None = None,
     overwrite: bool = False,
+    sound_track: int | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Report:
     """Draws on every picture of `source` what makes the sound, and writes `target`.
 
     Every `every`-th picture is localized, the ones between carry the newest map. When `stop` is
-    set, what is done so far is completed under the name `<target>.partial.<suffix>`.
+    set, what is done so far is completed under the name `<target>.partial.<suffix>`. Sound is
+    listened to in track `sound_track`, 1 the film's first (None: the first that sounds); all of
+    them are kept.
 
     Raises:
-        UserError: the source can't be read or the target can't be written; nothing is left of it.
+        UserError: the source can't be read, or the target or the events can't be written. Nothing
+            is left of it, or the fault says what is and where.
     """
     check_target(target)
-    for place in (target, events):
-        if place and place.exists() and source.exists() and place.samefile(source):
-            raise UserError(f"{place}: is the film itself; name another file to write")
+    check_apart([source], [target, *([events] if events else [])])
     if events and events.absolute() == target.absolute():
         raise UserError(f"{events}: is the name of OUT, too; --events needs a file of its own")
     if target.exists() and not overwrite:
         raise UserError(f"{target}: exists already; --overwrite replaces it")
     window = engine.spec.window
     began = time.monotonic()
+    writer = lines = sound = unwritten = None
     video = open_video(source)
-    sound = Sound(source, window.rate, 4 * window.length / window.rate)
-    writer = lines = None
     try:
+        sound = Sound(source, window.rate, 4 * window.length / window.rate, sound_track)
         writer = VideoWriter(target, video)
-        lines = EventWriter(events, engine.spec, source.name, overwrite) if events else None
+        if events:
+            lines = EventWriter(events, engine.spec, source.name, overwrite)
         drawn = _drawn(video.frames(), sound, engine, every)
         total, count, end = video.seconds, 0, 0.0
         start: float | None = None
         for frame, localization in drawn:
             if stop is not None and stop.is_set():
                 break
-            if lines and frame.index % every == 0:
-                lines.write(localization)
+            if lines and not unwritten and frame.index % every == 0:
+                try:
+                    lines.write(localization)
+                except UserError as fault:  # a film is worth more than its events
+                    unwritten = fault
             writer.write(frame.picture)
             start = frame.time if start is None else start
             count, end = count + 1, frame.time
@@ -94,11 +103,16 @@ def annotate(
         else:
             stop = None
         partial = stop is not None
-        place = _partial(target) if partial else None
+        place = partial_name(target) if partial else None
         out = writer.finish(place, until=end if partial else float("inf"))
         writer_notes, writer = writer.notes, None
         if lines:
-            lines.close()
+            try:
+                if unwritten:
+                    raise unwritten
+                lines.close()
+            except UserError as fault:
+                raise UserError(f"{fault}; the film is in {out}") from None
             if lines.problem:
                 writer_notes.append(f"events end early; {lines.problem}")
             lines = None
@@ -111,7 +125,8 @@ def annotate(
             if unfinished:
                 unfinished.abandon()
         video.close()
-        sound.close()
+        if sound:
+            sound.close()
 
 
 def _drawn(
@@ -134,14 +149,51 @@ def _drawn(
         yield frame, localization
 
 
-def _partial(target: Path) -> Path:
-    """A name beside `target` that says it is not the whole, and that nothing has yet."""
-    names = (f"{target.stem}.partial{n}{target.suffix}" for n in ("", *range(2, 1000)))
-    return next(p for name in names if not (p := target.with_name(name)).exists())
+def check_apart(sources: Iterable[Path], places: Iterable[Path]) -> None:
+    """Raises UserError where something to be written is one of the films to be read, under
+    whatever name: that film would be lost."""
+    films = {}
+    for source in sources:
+        with contextlib.suppress(OSError):  # what is missing is said when it is its turn
+            films[_identity(source)] = source
+    for place in places:
+        with contextlib.suppress(OSError):
+            if film := films.get(_identity(place)):
+                which = "the film itself" if film == place else f"the film itself, {film}"
+                raise UserError(f"{place}: is {which}; name another place to write to")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def targets(videos: Sequence[Path], folder: Path) -> list[Path]:
+    """Where each film of several goes in a folder: its own name, in a container that can be
+    written. Where two would have one name, the film that is called so has it; another one's says
+    what it was (`a.avi.mp4`), or counts (`a-2.mp4`)."""
+
+    def suffix(video: Path) -> str:
+        return video.suffix if video.suffix.lower() in CONTAINERS else ".mp4"
+
+    def names(video: Path) -> Iterator[str]:
+        yield video.stem + suffix(video)
+        if suffix(video) != video.suffix:
+            yield video.name + suffix(video)
+        yield from (f"{video.stem}-{n}{suffix(video)}" for n in itertools.count(2))
+
+    found: dict[int, str] = {}
+    taken: set[str] = set()
+    for number in sorted(range(len(videos)), key=lambda n: suffix(videos[n]) != videos[n].suffix):
+        # Some disks take a.mp4 and A.mp4 for one.
+        name = next(name for name in names(videos[number]) if name.casefold() not in taken)
+        taken.add(name.casefold())
+        found[number] = name
+    return [folder / found[number] for number in range(len(videos))]
 
 
 def find_videos(sources: Iterable[Path]) -> list[Path]:
-    """The files themselves, and for each folder the videos in it, by their suffix.
+    """The files themselves, and for each folder the videos in it, by their suffix; each once.
 
     Raises:
         UserError: a folder has none.
@@ -159,4 +211,4 @@ def find_videos(sources: Iterable[Path]) -> list[Path]:
         if not videos:
             raise UserError(f"{source}: no videos in this folder")
         found += videos
-    return found
+    return list({path.absolute(): path for path in found}.values())

@@ -16,7 +16,7 @@ OPTIONS = {
     ),
     "demo": (*ENGINE, *SINKS, "every"),
     "verify": (*ENGINE, "out", "overwrite", "files"),
-    FILMS: (*ENGINE, *SINKS, "every", "files"),
+    FILMS: (*ENGINE, *SINKS, "every", "sound_track", "files"),
 }  # fmt: skip
 """What each way knows, by the names of the command's parameters; all but films are named by an
 option of their own."""

@@ -55,10 +55,14 @@ def open_file(path: Path) -> Any:
         raise UserError(f"{path}: can't be read; it is {what} ({_reason(error)})") from None
 
 
-def create_file(path: Path, kind: str | None = None, options: dict[str, str] | None = None) -> Any:
-    """Opens a media file to write: `kind` is FFmpeg's name of the container (None: by the suffix),
-    `options` are the container's. Raises what PyAV raises."""
-    return av.open(url(path), "w", format=kind, options=options or {})
+def create_file(
+    place: Any, kind: str | None = None, options: dict[str, str] | None = None, buffer: int = 32768
+) -> Any:
+    """Opens a media file to write, a path or what bytes can be written into: `kind` is FFmpeg's
+    name of the container (None: by the suffix), `options` are the container's, `buffer` is how many
+    bytes are gathered for one write. Raises what PyAV raises."""
+    file = url(place) if isinstance(place, Path) else place
+    return av.open(file, "w", format=kind, options=options or {}, buffer_size=buffer)
 
 
 def _reason(error: Exception) -> str:
