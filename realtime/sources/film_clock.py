@@ -42,6 +42,7 @@ def packets(container: Any, *streams: Any) -> Iterator[Any]:
     tracks = [s for s in (*container.streams.video, *container.streams.audio) if not is_cover(s)]
     for packet in container.demux(*tracks) if wanted else ():
         clock.place(packet)
+        # An empty packet knows its stream, but not by number.
         if packet.stream.index in wanted and not _before_the_film(packet):
             yield packet
 

@@ -19,7 +19,7 @@ from helpers import ToneEngine, Wave, frame_times, tone
 from avsl.engines import Resizer, SoundTimeline, Thresholds, describe
 from avsl.engines.backends.gpu_pictures import GpuResizer
 from avsl.engines.engine import NetworkEngine, NetworkMaps
-from avsl.realtime import annotate as files
+from avsl.realtime import films as files
 from avsl.realtime.drawing.canvas import Canvas
 from avsl.realtime.drawing.gpu_overlay import GpuPictures
 from avsl.realtime.drawing.overlay import Overlay

@@ -31,7 +31,7 @@ from helpers import ToneEngine, frame_times, make_video, switching, tone  # noqa
 from avsl.demos.scenes.clips import demo_scene, write_clip  # noqa: E402
 from avsl.engines import SoundTimeline, UserError, open_engine  # noqa: E402
 from avsl.engines.bundle import DRAWN  # noqa: E402
-from avsl.realtime import annotate as files  # noqa: E402
+from avsl.realtime import films as files  # noqa: E402
 from avsl.realtime import live  # noqa: E402
 from avsl.realtime.benchmark.frame import one_frame  # noqa: E402
 from avsl.realtime.drawing import gpu_overlay  # noqa: E402
