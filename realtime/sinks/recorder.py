@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
 import os
 import queue
@@ -22,6 +20,7 @@ from avsl.engines.errors import UserError
 from avsl.engines.localization import Localization
 from avsl.engines.windows import Samples
 from avsl.realtime.drawing.canvas import Tinted
+from avsl.realtime.sinks.part_file import partial_name
 from avsl.realtime.sinks.sink import Sink
 from avsl.realtime.sources.ffmpeg import create_file
 from avsl.realtime.sources.frames import Frame
@@ -82,7 +81,8 @@ class Recorder(Sink):
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._put = self._written = 0  # pictures
         try:
-            self._partial = _make_partial(self._place)
+            self._partial = partial_name(self._place)
+            self._partial.open("ab").close()  # or it is said only later that it can't be
             writer = _Writer(self._partial, rate)
         except OSError as error:
             raise UserError(f"{path}: can't be written ({error.strerror})") from None
@@ -171,17 +171,6 @@ class Recorder(Sink):
             self._draw(picture, localization, tinted)
         writer.picture(picture, frame.time - self._start)
         self._written += 1
-
-
-def _make_partial(path: Path) -> Path:
-    """Makes an empty file beside `path` that says it is not the whole; what a crash has left there
-    under such a name stays."""
-    for number in itertools.chain([""], itertools.count(2)):
-        partial = path.with_name(f"{path.stem}.partial{number}{path.suffix}")
-        with contextlib.suppress(FileExistsError):
-            partial.open("xb").close()
-            return partial
-    raise AssertionError("numbers have no end")
 
 
 _Picture = tuple[Frame, Localization | None, Tinted | None]

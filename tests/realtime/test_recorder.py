@@ -140,7 +140,7 @@ def test_no_space_left_ends_the_file_and_says_so(
         pytest.skip("no /dev/full on this system")
     full = tmp_path / "a.partial.mp4"
     full.symlink_to("/dev/full")
-    monkeypatch.setattr(module, "_make_partial", lambda path: full)
+    monkeypatch.setattr(module, "partial_name", lambda path: full)
     recorder = Recorder(tmp_path / "a.mp4", RATE, start=12.3)
     feed(recorder, 3.0)
     with pytest.raises(UserError, match=r"a\.mp4: .*No space left"):
