@@ -84,7 +84,7 @@ def toml(recipe: Recipe, folder: Path) -> Path:
 CASES = [
     ({"data": "nope"}, "no such folder of clips"),
     ({"test": "nope"}, "no such folder of clips"),
-    ({"labelled": 7}, "8 clips have boxes, the recipe wants 9 (labelled = 7 and validation = 2)"),
+    ({"labelled": 7}, "8 clips have boxes, the recipe wants 7 labelled and 2 for validation"),
     ({"labelled": 7}, "set labelled or validation lower"),
     ({"start": "nope"}, "nope"),
     ({"cutouts": "nope"}, "nope"),

@@ -212,9 +212,8 @@ def choose(recipe: Recipe, names: list[str], known: NDArray[np.bool_], tested: l
     wanted = recipe.validation + recipe.labelled
     if len(boxed) < wanted:
         raise UserError(
-            f"{recipe.data}: {len(boxed)} clips have boxes, the recipe wants {wanted} (labelled = "
-            f"{recipe.labelled} and validation = {recipe.validation}); set labelled or validation "
-            "lower"
+            f"{recipe.data}: {len(boxed)} clips have boxes, the recipe wants {recipe.labelled} "
+            f"labelled and {recipe.validation} for validation; set labelled or validation lower"
         )
     rest = rng.permutation(np.setdiff1d(fresh, boxed[:wanted]))
     if recipe.unlabelled_batch and len(rest) < 1:
