@@ -30,6 +30,12 @@ def exit_on_user_error() -> Iterator[None]:
         # Whoever read our output has gone (`| head`).
         drop_stdout()
         sys.exit(0)
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, MemoryError) as error:  # `ulimit -v`, a container with a small limit
+        reason = f" ({error})" if str(error) else ""
+        say(f"error: not enough memory, or a library that doesn't fit{reason}; allow more memory")
+        sys.exit(2)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

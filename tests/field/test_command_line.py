@@ -121,3 +121,21 @@ def test_names_do_nothing_to_a_terminal(tmp_path: Path, name: str) -> None:
     assert f"films/{NAMES[name]} -> out/{NAMES[name]} (" in done.stderr
     assert sorted(line[:6] for line in (done_, bad)) == ["error:", "films/"]
     assert count.startswith("1 of 2 failed: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a limit of memory isn't kept")
+def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))\n"
+        "from avsl.realtime.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "film.mp4", "-o", "out.mp4"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: not enough memory")
+    assert "Traceback" not in done.stderr
