@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.error
 from av.video.reformatter import VideoReformatter
 
 from avsl.engines import UserError
@@ -56,6 +57,7 @@ class VideoWriter:
         """
         check_target(target)
         self.target = target
+        self._source = video.path
         self._kind = CONTAINERS[target.suffix.lower()]
         plan = SoundPlan(video.path, self._kind)
         self.notes = plan.notes
@@ -133,11 +135,19 @@ class VideoWriter:
                 self._begin(picture)
             if picture and self._narrow:
                 picture = self._narrow.reformat(picture, format="yuv420p")
-            for packet in self._stream.encode(picture):
+            for packet in self._encoded(picture):
                 if packet.dts is not None:
                     self._tracks.copy(float(packet.dts * packet.time_base))
                 self._container.mux(packet)
                 self._file.sure()
+
+    def _encoded(self, picture: av.VideoFrame | None) -> list[Any]:
+        try:
+            return list(self._stream.encode(picture))
+        except av.error.FFmpegError as error:  # of the film's doing: no disk is asked here
+            raise UserError(
+                f"{self._source}: a picture in it can't be encoded ({error.strerror}); damaged?"
+            ) from None
 
     def _begin(self, picture: av.VideoFrame) -> None:
         """Opens the encoders and writes the head of the file."""
