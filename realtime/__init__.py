@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from avsl.realtime.sinks.events import EventWriter, event
     from avsl.realtime.sinks.sink import Sink
     from avsl.realtime.sinks.video_file import VideoWriter
+    from avsl.realtime.sources.film_sound import Sound
     from avsl.realtime.sources.frames import Frame
     from avsl.realtime.sources.source import Source
-    from avsl.realtime.sources.video_file import Sound, Video, open_video
+    from avsl.realtime.sources.video_file import Video, open_video
 
 _HOMES = {
     "drawing.overlay": ("Overlay",),
@@ -32,7 +33,8 @@ _HOMES = {
     "sinks.video_file": ("VideoWriter",),
     "sources.frames": ("Frame",),
     "sources.source": ("Source",),
-    "sources.video_file": ("Sound", "Video", "open_video"),
+    "sources.film_sound": ("Sound",),
+    "sources.video_file": ("Video", "open_video"),
 }
 
 __all__ = [

@@ -16,8 +16,9 @@ from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.sinks.events import EventWriter
 from avsl.realtime.sinks.part_file import CONTAINERS, check_target, partial_name
 from avsl.realtime.sinks.video_file import VideoWriter
+from avsl.realtime.sources.film_sound import Sound
 from avsl.realtime.sources.frames import Frame
-from avsl.realtime.sources.video_file import SUFFIXES, Sound, open_video
+from avsl.realtime.sources.video_file import SUFFIXES, open_video
 
 BATCH = 16
 """Pictures that a GPU works on at once."""

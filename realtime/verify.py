@@ -23,7 +23,8 @@ from avsl.engines.errors import visible
 from avsl.realtime.drawing.canvas import Canvas
 from avsl.realtime.drawing.lettering import text
 from avsl.realtime.drawing.overlay import Overlay
-from avsl.realtime.sources.video_file import Sound, open_video
+from avsl.realtime.sources.film_sound import Sound
+from avsl.realtime.sources.video_file import open_video
 
 STATES = ("sounding", "unsure", "unseen", "silent")
 LONGEST_S = 30.0

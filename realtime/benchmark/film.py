@@ -49,7 +49,8 @@ def staged(source: Path, target: Path, engine: Any) -> dict[str, float]:
     from avsl.engines import Resizer, describe, level_db
     from avsl.realtime.drawing.overlay import Overlay
     from avsl.realtime.sinks.video_file import VideoWriter
-    from avsl.realtime.sources.video_file import Sound, open_video
+    from avsl.realtime.sources.film_sound import Sound
+    from avsl.realtime.sources.video_file import open_video
 
     window, thresholds = engine.spec.window, engine.spec.thresholds
     stages, count = Stages(), 0

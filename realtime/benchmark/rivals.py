@@ -71,7 +71,8 @@ class PlainLoop:
         import torch
 
         from avsl.realtime.sinks.video_file import VideoWriter
-        from avsl.realtime.sources.video_file import Sound, open_video
+        from avsl.realtime.sources.film_sound import Sound
+        from avsl.realtime.sources.video_file import open_video
 
         window = self.bundle.window
         video, sound = open_video(source), Sound(source, window.rate, 4.0)

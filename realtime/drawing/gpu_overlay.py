@@ -22,8 +22,8 @@ from avsl.engines.localization import Map
 from avsl.engines.windows import Samples
 from avsl.realtime.drawing.canvas import Canvas, Plane, Tinted
 from avsl.realtime.drawing.overlay import Overlay, bilinear
+from avsl.realtime.sources.film_sound import Sound
 from avsl.realtime.sources.frames import Frame
-from avsl.realtime.sources.video_file import Sound
 
 BATCH_BYTES = 64 << 20
 """No more pictures at once than fit in this."""

@@ -61,6 +61,8 @@ class Sound:
         self._ended = not self._tracks
         # Where there is no choice there is nothing to wait for.
         self._heard = self._tracks[0] if len(self._tracks) == 1 else None
+        self._given_up: int | None = None
+        """Number of the track that was heard before it."""
         self._began = 0.0
         """When the track that is heard first sounded."""
 
@@ -97,8 +99,6 @@ class Sound:
                 f"until then track {self._given_up} is heard"
             )
         return lines
-
-    _given_up: int | None = None
 
     def listen(self, until: float) -> SoundTimeline:
         """Decodes up to `until` (seconds of the film) and returns the timeline."""

@@ -18,12 +18,9 @@ import av
 import av.error
 
 from avsl.engines import UserError
-from avsl.realtime.sources.decoding import Faults as Faults
-from avsl.realtime.sources.decoding import decoded
-from avsl.realtime.sources.ffmpeg import is_cover, keeps_times
-from avsl.realtime.sources.ffmpeg import open_file as open_file
+from avsl.realtime.sources.decoding import Faults, decoded
+from avsl.realtime.sources.ffmpeg import is_cover, keeps_times, open_file
 from avsl.realtime.sources.film_clock import packets
-from avsl.realtime.sources.film_sound import Sound as Sound
 from avsl.realtime.sources.frames import Frame
 from avsl.realtime.sources.upright import Upright, lies, turn_of
 

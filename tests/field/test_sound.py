@@ -15,7 +15,7 @@ from helpers import ToneEngine, Wave, make_video, switching, tone
 
 from avsl.engines import UserError
 from avsl.realtime.films import annotate
-from avsl.realtime.sources.video_file import Sound
+from avsl.realtime.sources.film_sound import Sound
 
 RATE = 16_000
 

@@ -23,7 +23,8 @@ from helpers import (
 
 from avsl.engines import UserError
 from avsl.realtime.films import annotate, find_videos
-from avsl.realtime.sources.video_file import Sound, open_video
+from avsl.realtime.sources.film_sound import Sound
+from avsl.realtime.sources.video_file import open_video
 
 NTSC = Fraction(30_000, 1001)
 FILM = Fraction(24_000, 1001)
