@@ -43,6 +43,10 @@ class Localization:
     """(x0, y0, x1, y1, p) around each region that glows, strongest first."""
     evidence: tuple[Evidence, ...] = ()
     """What carried each of the peaks most."""
+    kinds: tuple[str, ...] = ()
+    """What each of the peaks is taken for, in plain words; "" where that isn't known."""
+    heard: tuple[tuple[str, float], ...] = ()
+    """The kinds that are heard most, each with its probability, strongest first."""
 
     def mirrored(self) -> Localization:
         """Of the picture with left and right exchanged."""
