@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 # A shell starts what runs in the background with Ctrl-C ignored, and all that it starts inherits
 # that. The tests of Ctrl-C are about programs that a person has started.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Threads that wait for each other spin, for minutes where others use the cores, too. For what the
+# tests start, as well; before anything is imported that reads it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
