@@ -83,7 +83,7 @@ def live(
         bool,
         typer.Option(
             "--demo",
-            help="Annotate a film that comes along; [b]--demo drawn[/b]: a drawn scene.",
+            help="Annotate the film that comes along; --demo drawn: a drawn scene.",
             rich_help_panel=FILES,
         ),
     ] = False,
