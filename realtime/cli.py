@@ -83,7 +83,7 @@ def live(
         bool,
         typer.Option(
             "--demo",
-            help="Annotate the film that comes along; --demo drawn: a drawn scene.",
+            help="Annotate our film; or: --demo drawn",
             rich_help_panel=FILES,
         ),
     ] = False,
