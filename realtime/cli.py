@@ -80,7 +80,12 @@ def live(
         ),
     ] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Make and annotate a scene.", rich_help_panel=FILES)
+        bool,
+        typer.Option(
+            "--demo",
+            help="Annotate our film; or: --demo drawn",
+            rich_help_panel=FILES,
+        ),
     ] = False,
     verify: Annotated[
         bool,
@@ -142,11 +147,12 @@ def live(
 
     avsl-live --camera 0
     """
-    del version, list_devices, demo, verify  # `mode_of` asks for them
+    del version, list_devices, verify  # `mode_of` asks for them
     sources = context.get_parameter_source
     given = [name for name in context.params if getattr(sources(name), "name", "") == "COMMANDLINE"]
-    mode = mode_of(given)
     films = files or []
+    drawn = demo and films == [Path("drawn")]  # the one word that --demo takes
+    mode = mode_of([name for name in given if name != "files" or not drawn])
     if mode == "list_devices":
         from avsl.realtime.sources.devices import list_devices as print_devices
 
@@ -170,7 +176,7 @@ def live(
         )
         say(run_live(options).line)
     elif mode == "demo":
-        _demo(out, engine or "drawn", backend, every, events, overwrite)
+        _demo(out, engine or ("drawn" if drawn else None), backend, every, events, overwrite, drawn)
     elif mode == "verify":
         _verify(films, engine, backend, out, overwrite)
     elif mode == FILMS:
@@ -327,18 +333,16 @@ def _is_folder(path: Path) -> bool:
 
 def _demo(
     out: Path | None,
-    name: str,
+    name: str | None,
     backend: str,
     every: int,
     events: Path | None,
     overwrite: bool,
+    drawn: bool,
 ) -> None:
     import tempfile
 
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from avsl.realtime.demo import TARGET, check_demo, draw_demo
+    from avsl.realtime.demo import TARGET, check_demo, demo_film
 
     target = out or TARGET
     check_demo(target, overwrite)
@@ -346,13 +350,8 @@ def _demo(
         raise UserError(f"{events}: exists already; --overwrite replaces it")
     engine = _open(name, backend, [Path()])
     with tempfile.TemporaryDirectory() as folder:
-        clip = Path(folder) / "scene.mp4"
-        console = Console(stderr=True)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("drawing a scene", total=1.0)
-            moving = engine.spec.name == "motion"
-            what = draw_demo(clip, moving, lambda share: bar.update(task, completed=share))
-        _annotate(clip, target, engine, every, None, events, overwrite=True)
+        film, what = demo_film(engine, drawn, Path(folder))
+        _annotate(film, target, engine, every, None, events, overwrite=True)
     print(
         f"{visible(str(target))}: {what}; what sounds glows.\n"
         "Next: avsl-live YOUR.mp4 -o out.mp4, or avsl-live --camera 0",

@@ -1,4 +1,5 @@
-"""`avsl-live --demo`: a scene is drawn, so that there is something to annotate."""
+"""`avsl-live --demo`: a film that comes along, or a drawn scene, so that there is something to
+annotate."""
 
 from __future__ import annotations
 
@@ -13,10 +14,18 @@ from avsl.demos.scenes.clips import (
     write_clip,
 )
 from avsl.demos.scenes.movers import SECONDS
-from avsl.engines import UserError
+from avsl.engines import Engine, UserError
 from avsl.realtime.sinks.part_file import check_target
 from avsl.realtime.sources.ffmpeg import open_file
 
+FILM = Path(__file__).parent / "demo_film" / "demo.mp4"
+"""Photographs and recordings; SOURCES.md beside it says whose."""
+FILM_SHOWS = (
+    "a man, a dog, a piano, a motorcycle, a saxophone and a helicopter sound in turn, once two at "
+    "once; the rooster isn't in view"
+)
+DRAWN_FOR = ("drawn", "motion")
+"""Engines that know nothing of the film: they are shown what they can do."""
 TARGET = Path("avsl-demo.mp4")
 TITLE = "avsl-live --demo"
 """What a film that the demo has made is known by."""
@@ -39,6 +48,22 @@ def _made_here(path: Path) -> bool:
             return bool(container.metadata.get("title") == TITLE)
     except UserError:
         return False
+
+
+def demo_film(engine: Engine, drawn: bool, folder: Path) -> tuple[Path, str]:
+    """The film to annotate, and what is in it, in words. A `drawn` one is made in `folder`, under a
+    progress bar, and so is one for an engine that knows nothing of the film that comes along."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    if not drawn and engine.spec.name not in DRAWN_FOR:
+        return FILM, FILM_SHOWS
+    clip = folder / "scene.mp4"
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("drawing a scene", total=1.0)
+        moving = engine.spec.name == "motion"
+        return clip, draw_demo(clip, moving, lambda share: bar.update(task, completed=share))
 
 
 def draw_demo(clip: Path, moving: bool, progress: Callable[[float], None]) -> str:

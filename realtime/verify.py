@@ -18,8 +18,17 @@ from rich.table import Table
 
 from avsl.demos.scenes import Scene, make_scene
 from avsl.demos.scenes.voices import noise
-from avsl.engines import Engine, Localization, Localizer, Resizer, SoundTimeline, UserError
+from avsl.engines import (
+    Engine,
+    Localization,
+    Localizer,
+    Resizer,
+    SoundTimeline,
+    Thresholds,
+    UserError,
+)
 from avsl.engines.errors import visible
+from avsl.engines.localization import Map
 from avsl.realtime.drawing.canvas import Canvas
 from avsl.realtime.drawing.lettering import text
 from avsl.realtime.drawing.overlay import Overlay
@@ -29,6 +38,8 @@ from avsl.realtime.sources.video_file import open_video
 STATES = ("sounding", "unsure", "unseen", "silent")
 LONGEST_S = 30.0
 """More than this of a file says nothing new."""
+LEFT = 0.5
+"""An engine that listens leaves less than this of the light, given another sound."""
 SHOWN = 4
 WIDTH = 320
 BAND = 26
@@ -50,22 +61,39 @@ class Hearing:
     def states(self) -> Counter[str]:
         return Counter(localization.state for localization in self.found)
 
+    def light(self, own: Hearing) -> float:
+        """How much light is left where the own sound lights: 1 as much as with it, 0 none.
+
+        Over the cells that are at least half as likely as the best one with the own sound, on the
+        pictures that `_pairs` names; not a number where there are none.
+        """
+        left = whole = 0.0
+        for here, there in self._pairs(own):
+            place = there >= there.max() / 2
+            left += float(here[place].sum())
+            whole += float(there[place].sum())
+        return left / whole if whole else math.nan
+
     def moved(self, own: Hearing) -> float:
         """How far the maps are from those with the own sound: 0 the same, 1 nothing in common.
 
-        sum |a - b| / sum max(a, b), over the pictures on which the own sound makes something glow
-        and this one is not silent, for there the map is empty whatever the engine would say; not a
-        number where there is no such picture.
+        sum |a - b| / sum max(a, b), on the pictures that `_pairs` names; not a number where there
+        are none.
         """
-        pairs = [
+        pairs = self._pairs(own)
+        if not pairs:
+            return math.nan
+        far = sum(float(np.abs(a - b).sum()) for a, b in pairs)
+        return far / sum(float(np.maximum(a, b).sum()) for a, b in pairs)
+
+    def _pairs(self, own: Hearing) -> list[tuple[Map, Map]]:
+        """Maps with this sound and with the own one, where the own one makes something glow and
+        this one is not silent, for there the map is empty whatever the engine would say."""
+        return [
             (here.map, there.map)
             for here, there in zip(self.found, own.found, strict=True)
             if there.state == "sounding" and here.state != "silent"
         ]
-        if not pairs:
-            return float("nan")
-        far = sum(float(np.abs(a - b).sum()) for a, b in pairs)
-        return far / sum(float(np.maximum(a, b).sum()) for a, b in pairs)
 
 
 @dataclass
@@ -77,14 +105,15 @@ class Verdict:
 
     @property
     def listens(self) -> bool | None:
-        """Whether the map follows the sound; None where that can't be said: nothing glows with the
-        own sound, or the other sound is silent whenever something does."""
+        """Whether another sound, and noise, light less of what the own sound lights; None where
+        that can't be said: nothing glows with the own sound, or the other sound is silent whenever
+        something does. That another sound lights something else besides is not enough."""
         own, _, noise_, other = self.hearings
-        moved = other.moved(own)
-        if math.isnan(moved):
+        left = other.light(own)
+        if math.isnan(left):
             return None
         dark = noise_.glow < max(0.003, 0.2 * own.glow)
-        return dark and noise_.moved(own) > 0.5 and moved > 0.5
+        return dark and not noise_.light(own) >= LEFT and left < LEFT
 
 
 class _Noise:
@@ -134,7 +163,7 @@ def verify(source: Path, other: Path | None, engine: Engine, strip: Path) -> Ver
     localizers = [Localizer(engine) for _ in names]
     resize = Resizer(engine.spec.picture_size)
     seconds = min(video.seconds or LONGEST_S, LONGEST_S)
-    shown = _Strip(seconds, Overlay(engine.spec.thresholds))
+    shown = _Strip(seconds, engine.spec.thresholds)
     start: float | None = None
     try:
         for frame in video.frames():
@@ -178,9 +207,9 @@ def _play(scene: Scene, timeline: SoundTimeline, until: float) -> None:
 class _Strip:
     """Some of the pictures, a row each, with each of the sounds, a column each."""
 
-    def __init__(self, seconds: float, overlay: Overlay) -> None:
+    def __init__(self, seconds: float, thresholds: Thresholds) -> None:
         self._times = [(i + 0.5) * seconds / SHOWN for i in range(SHOWN)]
-        self._overlay = overlay
+        self._thresholds = thresholds
         self._rows: list[list[NDArray[np.uint8]]] = []
         self._last: tuple[av.VideoFrame, list[Localization]] | None = None
         self._reformatter = VideoReformatter()
@@ -199,7 +228,8 @@ class _Strip:
         for localization in moment:
             small = self._reformatter.reformat(picture, WIDTH, min(height, 2 * WIDTH), "rgb24")
             small.make_writable()
-            self._overlay.draw(small, localization)
+            # One of its own each: it would show what glowed with the sound in the next column.
+            Overlay(self._thresholds).draw(small, localization)
             row.append(small.to_ndarray().astype(np.uint8, copy=False))
         self._rows.append(row)
 
@@ -238,29 +268,38 @@ def write_png(path: Path, frame: av.VideoFrame) -> None:
 
 def tell(verdict: Verdict) -> None:
     """Prints what was found, as a table and a sentence."""
-    own = verdict.hearings[0]
-    table = Table("sound", "map changed", "lit", *STATES)
+    own, _, noise_, other = verdict.hearings
+    left = _percent(other.light(own))
+    table = Table("sound", "light left", "map changed", "lit", *STATES)
     for hearing in verdict.hearings:
         count = len(hearing.found)
         states = hearing.states
-        moved = hearing.moved(own)
+        shares = [hearing.light(own), hearing.moved(own)]
         table.add_row(
             escape(visible(hearing.name)),
-            "-" if hearing is own or moved != moved else f"{100 * moved:.0f} %",
+            *("-" if hearing is own else _percent(share) for share in shares),
             f"{100 * hearing.glow:.2f} %",
             *(f"{100 * states[state] / count:.0f} %" for state in STATES),
         )
     Console().print(table)
     print(
-        "map changed: 0 % as with its own sound, 100 % nothing in common. lit: how much of the\n"
-        "picture glows. The rest: on how many pictures. Silence and noise should light nothing."
+        "light left: how much of what the own sound lights is lit by this one. map changed: 0 %\n"
+        "as with the own sound, 100 % nothing in common. lit: how much of the picture glows. The\n"
+        "rest: on how many pictures. Silence and noise should light nothing."
     )
     if verdict.listens is None and own.states["sounding"]:
         say = "Can't say: the other sound is silent where something glows; name an OTHER file."
     elif verdict.listens is None:
         say = "Can't say: with the file's own sound nothing glows; the engine knows none of it."
     elif verdict.listens:
-        say = "The engine listens: the map follows the sound."
+        say = f"The engine listens: another sound leaves {left} of the light."
     else:
-        say = "The engine does not listen here: the map stays though the sound changes."
+        say = (
+            f"The engine does not listen here: another sound leaves {left} of the light, noise "
+            f"{_percent(noise_.light(own))}; where OTHER has the same kind of sound, name another."
+        )
     print(f"{say}\n{visible(str(verdict.strip))}: some of the pictures, a column for each sound")
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.0f} %"

@@ -78,6 +78,7 @@ def test_a_circle_would_be_found() -> None:
         ("demos.scenes", "demos.scenes"),
         ("realtime", "realtime engines demos.scenes"),
         ("train", "train engines demos.scenes"),
+        ("demos.film", "demos.film"),
         ("demos.examples", "engines realtime"),  # as somebody else's program would
         ("realtime.sources", "realtime.sources realtime.live_options engines"),
         ("realtime.drawing", "realtime.drawing realtime.sources engines"),
@@ -174,7 +175,7 @@ def test_the_wheel_holds_every_module_and_what_they_read(wheel: Path) -> None:
     data = {name for name in names if not name.endswith((".py", "py.typed"))}
     wanted = {
         f"avsl/{path.relative_to(ROOT).as_posix()}"
-        for folder in ("engines/default", "engines/drawn", "train/recipes")
+        for folder in ("engines/default", "engines/drawn", "train/recipes", "realtime/demo_film")
         for path in (ROOT / folder).iterdir()
         if path.is_file()
     }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import av
@@ -20,19 +20,21 @@ Tinted = tuple[Plane, Plane, Plane]
 Place = tuple[slice, slice]
 """Rows and columns of the coarse grid."""
 
-# From where the glow begins (0) to certainty (1): dark violet over orange to pale yellow. Lightness
-# rises all the way, so it reads without colour vision, and the dark rim sets the glow off from
-# bright and from orange things.
-_RAMP_AT = (0.0, 0.2, 0.4, 0.7, 1.0)
-_RAMP = np.array(
-    [(30, 0, 50), (110, 5, 90), (235, 80, 20), (255, 170, 20), (255, 245, 160)], np.float64
-)
-_RISE = 0.2
-"""Probability over which the glow comes in."""
+# From where the glow begins to certainty: a dark rim, that sets it off from bright and from orange
+# things, a bright line around what glows, and a filling so light that what lies under it can still
+# be read. Dark, bright, then lighter the surer: it reads without colour vision.
+_DARK: Rgb = (25, 0, 45)
+_LINE: Rgb = (255, 232, 130)
+_WEAK: Rgb = (245, 110, 20)
+_SURE: Rgb = (255, 200, 60)
+_LINE_WIDE, _LINE_SOFT = 0.05, 0.15
+"""Probability over which the line is drawn, and over which it fades into the filling."""
+STEPS = 1024
+"""Of probability that look different: with fewer, the line would have teeth."""
 
 
 @dataclass(frozen=True)
-class _Coding:
+class Coding:
     """How a picture writes colours as numbers."""
 
     matrix: int
@@ -65,6 +67,37 @@ class _Coding:
         return np.clip(np.rint(np.stack(codes, axis=1)), 0, top).astype(np.int64)
 
 
+@dataclass(frozen=True)
+class Inks:
+    """What `Canvas.tint` puts on, for each of `STEPS` of probability."""
+
+    table: Plane
+    """`[STEPS, 4]`: what is kept of 128, and what is added to each channel."""
+
+    @cached_property
+    def columns(self) -> list[tuple[Plane, Plane]]:
+        """Each column for planes of full size, two neighbours side by side in one number, and for
+        those of half the size."""
+        wide, two = (np.uint16, np.uint32) if self.table.itemsize == 2 else (np.uint32, np.uint64)
+        columns = [np.ascontiguousarray(column, wide) for column in self.table.T]
+        return [(np.repeat(column, 2).view(two), column) for column in columns]
+
+
+@dataclass(frozen=True)
+class Sticker:
+    """Letters and what lies under them, ready for pictures of one coding."""
+
+    keep: tuple[Plane, Plane]
+    """What is kept of 128, at full and at half size."""
+    add: tuple[Plane, ...]
+    """What is added, for each channel."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.keep[0].shape[0], self.keep[0].shape[1]
+
+
 class Canvas:
     """A picture's planes as arrays that write through, whatever its format."""
 
@@ -80,7 +113,7 @@ class Canvas:
         """`[height, width]` each, or Y, and U and V of half of that."""
         self._halved = (False, yuv, yuv)
         matrix = {1: 709, 5: 601, 6: 601, 9: 2020, 10: 2020}.get(int(picture.colorspace))
-        self._coding = _Coding(
+        self.coding = Coding(
             (matrix or (709 if picture.height >= 720 else 601)) if yuv else 0,
             name.startswith("yuvj") or picture.color_range == 2,
             10 if deep else 8,
@@ -88,65 +121,71 @@ class Canvas:
             name == "bgr24",
         )
 
-    def table(self, begin: float, opaque: float) -> Plane:
-        """For `tint`: the ramp's colours over probabilities from `begin` to 1."""
-        return _table(self._coding, begin, opaque)
+    def inks(self, begin: float, threshold: float, opacity: float, line: float) -> Inks:
+        """For `tint`: the looks of probabilities from `begin` to 1; `line` is how strong the line
+        at `threshold` is, 0..1."""
+        return _inks(self.coding, begin, threshold, opacity, line)
 
-    def tint(self, index: NDArray[np.uint8], corner: tuple[int, int], table: Plane) -> None:
-        """Blends the table's entries in, `index` `[h, w]` lying at `corner` (row, column) of the
-        coarse grid."""
+    def tint(self, index: NDArray[np.intp], corner: tuple[int, int], inks: Inks) -> None:
+        """Blends the inks' steps in, `index` `[h, w]` lying at `corner` (row, column) of
+        the coarse grid."""
         (top, left), (h, w) = corner, index.shape
-        taken = table.take(index, axis=0)
-        keep = taken[..., 0]
-        keep_twice = _twice(keep)
-        for number, (pixels, halved) in enumerate(zip(self.channels, self._halved, strict=True)):
-            add = taken[..., number + 1]
+        keep, *adds = inks.columns
+        taken: dict[bool, Plane] = {}
+        for pixels, halved, add in zip(self.channels, self._halved, adds, strict=True):
+            if halved not in taken:
+                taken[halved] = keep[halved].take(index).view(self.coding.wide)
+            there = add[halved].take(index).view(self.coding.wide)
             if halved:
-                _mix(pixels[top : top + h, left : left + w], keep, add)
+                _mix(pixels[top : top + h, left : left + w], taken[halved], there)
                 continue
-            add_twice = _twice(add)
             for line in (2 * top, 2 * top + 1):
                 part = pixels[line : line + 2 * h - 1 : 2, 2 * left : 2 * (left + w)]
-                _mix(part, keep_twice, add_twice)
+                _mix(part, taken[halved], there)
 
-    def take(self, planes: Tinted, places: Iterable[Place]) -> None:
-        """Puts those of `planes` in the place of the picture's own at `places`."""
-        for rows, cols in places:
-            twice = (slice(2 * rows.start, 2 * rows.stop), slice(2 * cols.start, 2 * cols.stop))
-            for pixels, halved, plane in zip(self.channels, self._halved, planes, strict=True):
-                where = (rows, cols) if halved else twice
-                pixels[where] = plane[where]
+    def take(self, planes: Tinted, place: Place) -> None:
+        """Puts those of `planes` in the place of the picture's own at `place`."""
+        rows, cols = place
+        twice = (slice(2 * rows.start, 2 * rows.stop), slice(2 * cols.start, 2 * cols.stop))
+        for pixels, halved, plane in zip(self.channels, self._halved, planes, strict=True):
+            where = place if halved else twice
+            pixels[where] = plane[where]
 
     def stamp(self, mask: lettering.Mask, x: int, y: int, rgb: Rgb) -> None:
         """Draws `mask` (0..255) in one colour, its top left at x, y (odd ones one less); what lies
         outside is cut."""
-        x, y = x // 2 * 2, y // 2 * 2
-        mask = mask[max(0, -y) : max(0, self.height - y), max(0, -x) : max(0, self.width - x)]
-        if not mask.size:
-            return
-        x, y, (h, w) = max(0, x), max(0, y), mask.shape
-        share = (mask.astype(self._coding.wide) * 128 + 127) // 255
-        even = np.zeros((h + h % 2, w + w % 2), self._coding.wide)
-        even[:h, :w] = share
-        half = (even[0::2, 0::2] + even[0::2, 1::2] + even[1::2, 0::2] + even[1::2, 1::2]) // 4
-        self._blend(x, y, w, h, share, half, rgb)
+        self.stick(sticker(self.coding, mask, np.zeros_like(mask), rgb), x, y)
 
-    def shade(self, x: int, y: int, width: int, height: int, amount: float) -> None:
-        """Darkens a rectangle."""
-        share = np.full((1, 1), round(128 * amount), self._coding.wide)
-        self._blend(x // 2 * 2, y // 2 * 2, width, height, share, share, (0, 0, 0))
+    def stick(self, what: Sticker, x: int, y: int) -> None:
+        """Draws a sticker, its top left at x, y (odd ones one less); what lies outside is cut."""
+        x, y = x // 2, y // 2
+        for pixels, halved, add in zip(self.channels, self._halved, what.add, strict=True):
+            keep, times = what.keep[halved], 1 if halved else 2
+            rows = slice(max(0, -times * y), max(0, pixels.shape[0] - times * y))
+            cols = slice(max(0, -times * x), max(0, pixels.shape[1] - times * x))
+            keep, add = keep[rows, cols], add[rows, cols]
+            top, left = max(0, times * y), max(0, times * x)
+            part = pixels[top : top + keep.shape[0], left : left + keep.shape[1]]
+            _mix(part, keep, add)
 
-    def _blend(
-        self, x: int, y: int, width: int, height: int, share: Plane, half: Plane, rgb: Rgb
-    ) -> None:
-        colours = zip(self.channels, self._halved, _codes(self._coding, rgb), strict=True)
-        for pixels, halved, code in colours:
-            if halved:
-                part = pixels[y // 2 : (y + height + 1) // 2, x // 2 : (x + width + 1) // 2]
-            else:
-                part = pixels[y : y + height, x : x + width]
-            step = half if halved else share
-            _mix(part, 128 - step, step * code + 64)
+
+def sticker(coding: Coding, letters: lettering.Mask, under: lettering.Mask, rgb: Rgb) -> Sticker:
+    """`letters` in one colour on black as dense as `under`; both `[h, w]`, 0..255."""
+    tall, long = letters.shape
+    shares = np.zeros((2, tall + tall % 2, long + long % 2))
+    shares[:, :tall, :long] = np.stack((letters, under)) / 255
+    halves = shares.reshape(2, (tall + 1) // 2, 2, (long + 1) // 2, 2).mean((2, 4))
+    steps = [
+        (np.rint(128 * over), np.rint(128 * (1 - over) * below))
+        for over, below in (shares, halves if coding.matrix else shares)
+    ]
+    keep = tuple((128 - over - below).astype(coding.wide) for over, below in steps)
+    inks = coding.codes(np.array([rgb, (0, 0, 0)], np.float64)).T
+    add = []
+    for channel, (ink, black) in enumerate(inks):
+        over, below = steps[1 if channel and coding.matrix else 0]
+        add.append((over * ink + below * black + 64).astype(coding.wide))
+    return Sticker((keep[0], keep[1]), tuple(add))
 
 
 def _view(plane: Any, dtype: Any, channels: int) -> Plane:
@@ -167,27 +206,23 @@ def _mix(pixels: Plane, keep: Plane, add: Plane) -> None:
     pixels[...] = mixed
 
 
-def _twice(values: Plane) -> Plane:
-    """Each column twice: `np.repeat`, several times as fast."""
-    twice = np.empty((values.shape[0], 2 * values.shape[1]), values.dtype)
-    twice[:, 0::2] = values
-    twice[:, 1::2] = values
-    return twice
-
-
 @lru_cache(maxsize=64)
-def _codes(coding: _Coding, rgb: Rgb) -> tuple[int, ...]:
-    return tuple(int(code) for code in coding.codes(np.array([rgb], np.float64))[0])
-
-
-@lru_cache(maxsize=16)
-def _table(coding: _Coding, begin: float, opaque: float) -> Plane:
-    """`[256, 4]`: what `_mix` wants for each step of probability from `begin` to 1, first `keep`,
-    then `add` of each channel."""
-    at = np.linspace(0, 1, 256)
-    ramp = np.stack([np.interp(at, _RAMP_AT, _RAMP[:, c]) for c in range(3)], axis=1)
-    rise = np.clip(at * (1 - begin) / _RISE, 0, 1)
-    share = np.rint(rise * rise * (3 - 2 * rise) * opaque * 128).astype(np.int64)[:, None]
-    return np.concatenate((128 - share, share * coding.codes(ramp) + 64), axis=1).astype(
-        coding.wide
-    )
+def _inks(coding: Coding, begin: float, threshold: float, opacity: float, line: float) -> Inks:
+    lined = threshold + _LINE_WIDE
+    drawn = tuple(round(a + (b - a) * line) for a, b in zip(_WEAK, _LINE, strict=True))
+    looks: list[tuple[float, Sequence[int], float]] = [
+        (begin, _DARK, 0.0),
+        (begin + 0.2 * (threshold - begin), _DARK, 0.32),
+        (threshold, drawn, 0.46 + 0.08 * line),
+        (lined, drawn, 0.46 + 0.08 * line),
+        (lined + _LINE_SOFT, _WEAK, 0.42 - 0.16 * line),
+        (1.0, _SURE, 0.28),
+    ]
+    at = np.linspace(begin, 1, STEPS)
+    where = [min(p, 1.0) for p, _, _ in looks]
+    colours = np.array([rgb for _, rgb, _ in looks], np.float64)
+    ramp = np.stack([np.interp(at, where, colours[:, c]) for c in range(3)], axis=1)
+    hidden = np.interp(at, where, [share for _, _, share in looks])
+    share = np.rint(hidden * opacity * 128).astype(np.int64)[:, None]
+    table = np.concatenate((128 - share, share * coding.codes(ramp) + 64), axis=1)
+    return Inks(table.astype(coding.wide))

@@ -20,8 +20,8 @@ from avsl.engines.backends.gpu_pictures import GpuResizer
 from avsl.engines.engine import Listener, TensorEngine, checked
 from avsl.engines.localization import Map
 from avsl.engines.windows import Samples
-from avsl.realtime.drawing.canvas import Canvas, Plane, Tinted
-from avsl.realtime.drawing.overlay import Overlay, bilinear
+from avsl.realtime.drawing.canvas import STEPS, Canvas, Plane, Tinted
+from avsl.realtime.drawing.overlay import LINE_FROM, LINE_OVER, LINES, Overlay, bilinear
 from avsl.realtime.sources.film_sound import Sound
 from avsl.realtime.sources.frames import Frame
 
@@ -237,8 +237,8 @@ class _Glow:
     def __init__(self, canvas: Canvas, overlay: Overlay, engine: TensorEngine) -> None:
         device = engine.device
         self._thresholds = engine.spec.thresholds
-        self._begin = overlay.begin
-        tables = np.concatenate([overlay.table(canvas, unsure) for unsure in (False, True)])
+        self._threshold, self._begin = overlay.threshold, overlay.begin
+        tables = np.concatenate([overlay.inks(canvas, look).table for look in range(1 + LINES)])
         # All that is summed stays under 2^15 with eight bits.
         wide = np.int16 if canvas.channels[0].itemsize == 1 else np.int32
         self._table = torch.from_numpy(tables.astype(wide)).to(device)
@@ -252,16 +252,18 @@ class _Glow:
 
     def __call__(self, luma: Tensor, chroma: Tensor, maps: Tensor) -> None:
         """Draws in place on `[B, 2 H, 2 W]` and `[B, 2, H, W]`, where `maps` `[B, m, n]` glow."""
-        nodes = self._thirds((maps - self._begin) * (255 / (1 - self._begin)))
+        nodes = self._thirds((maps - self._begin) * ((STEPS - 1) / (1 - self._begin)))
         nodes = self._thirds(nodes.mT).mT
         lines = nodes[..., self._column]
         lines = lines + (nodes[..., self._column + 1] - lines) * self._across
         above = lines[:, self._row]
         step = above + (lines[:, self._row + 1] - above) * self._down
-        index = step.clamp_(0, 255).long()
+        index = step.clamp_(0, STEPS - 1).long()
         best = maps.amax((1, 2)).double()  # as `describe` compares it
         unsure = (best >= self._thresholds.unseen) & (best < self._thresholds.sounding)
-        taken = self._table[index + 256 * unsure[:, None, None]]
+        line = (best - self._threshold - LINE_FROM) * (LINES / LINE_OVER)
+        look = torch.where(unsure, 0, 1 + line.clamp(0, LINES - 1).long())
+        taken = self._table[index + STEPS * look[:, None, None]]
         keep, add, adds = taken[..., 0], taken[..., 1], taken[..., 2:].movedim(-1, 1)
         batch, tall, wide = keep.shape
         pixels = luma.view(batch, tall, 2, wide, 2)

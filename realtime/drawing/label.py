@@ -6,9 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from avsl.engines import Localization
+from avsl.engines import Localization, State
 from avsl.realtime.drawing import lettering
-from avsl.realtime.drawing.canvas import Canvas, Rgb
+from avsl.realtime.drawing.canvas import Canvas, Coding, Rgb, Sticker, sticker
 
 _COLOURS: dict[str, Rgb] = {
     "silent": (200, 200, 200),
@@ -16,8 +16,21 @@ _COLOURS: dict[str, Rgb] = {
     "unsure": (255, 190, 60),
     "sounding": (255, 240, 140),
 }
+_HEARD = 0.5
+"""From this probability on, the label says what is heard though nothing in view makes it."""
 _PLATE = 0.75
 """How dark the label's plate is: grey letters keep 4.5 : 1 to it on a white picture."""
+
+
+def size_on(canvas: Canvas) -> int:
+    """Height of letters in pixels: the same share of every picture, but never too small to read."""
+    return max(11, min(canvas.width, canvas.height) // 28)
+
+
+def area(canvas: Canvas) -> tuple[int, int, int, int]:
+    """Where the label may lie: left, top, right, bottom."""
+    size = size_on(canvas)
+    return 0, canvas.height - 2 * size, 15 * size, canvas.height
 
 
 def words(localization: Localization) -> str:
@@ -25,6 +38,8 @@ def words(localization: Localization) -> str:
     state = localization.state
     if state in ("unsure", "sounding"):
         return f"{state.upper()} {round(100 * localization.score)} %"
+    if state == "unseen" and localization.heard and localization.heard[0][1] >= _HEARD:
+        return f"UNSEEN: {localization.heard[0][0].upper()}"
     return state.upper()
 
 
@@ -35,18 +50,43 @@ def line(localization: Localization) -> str:
 
 def draw(canvas: Canvas, localization: Localization) -> None:
     """The words at the lower left, behind a symbol and a bar as high as the sound is loud."""
-    state = localization.state
-    size = min(max(11, min(canvas.width, canvas.height) // 28), 72)
-    margin, edge, bar = size // 2, size // 8, max(3, size // 4)
-    meter = np.full((size, bar), 70, np.uint8)
-    level = min(max((localization.level_db + 60) / 60, 0), 1)
-    meter[size - round(level * size) :] = 255
+    size = size_on(canvas)
+    edge = size // 8
+    level = round(min(max((localization.level_db + 60) / 60, 0), 1) * size)
+    x, y = size // 2, canvas.height - size // 2 - size - 2 * edge
+    plate = _plate(canvas.coding, localization.state, words(localization), size)
+    canvas.stick(plate, x, y)
+    canvas.stick(_meter(canvas.coding, localization.state, level, size), x, y)
+
+
+@lru_cache(maxsize=32)
+def _plate(coding: Coding, state: State, said: str, size: int) -> Sticker:
+    """The label without its meter, for which there is room at the left."""
+    edge = size // 8
     gap = np.zeros((size, edge), np.uint8)
-    text = lettering.text(words(localization), size)
-    mask = np.concatenate((gap, gap, meter, gap, _symbol(state, size), gap, text, gap), axis=1)
-    x, y = margin, canvas.height - margin - size - 2 * edge
-    canvas.shade(x, y, mask.shape[1] + edge, size + 2 * edge, _PLATE)
-    canvas.stamp(mask, x, y + edge, _COLOURS[state])
+    room = np.zeros((size, _room(size)), np.uint8)
+    parts = (room, _symbol(state, size), gap, lettering.text(said, size), gap, gap)
+    letters = np.pad(np.concatenate(parts, axis=1), ((edge, edge), (0, 0)))
+    under = np.full_like(letters, round(255 * _PLATE))
+    under[:, : _room(size)] = 0
+    return sticker(coding, letters, under, _COLOURS[state])
+
+
+@lru_cache(maxsize=128)
+def _meter(coding: Coding, state: State, level: int, size: int) -> Sticker:
+    """A bar that is bright from below up to `level` of `size` pixels."""
+    edge = size // 8
+    letters = np.zeros((size + 2 * edge, _room(size)), np.uint8)
+    bar = letters[edge : edge + size, 2 * edge : 2 * edge + max(3, size // 4)]
+    bar[:] = 70
+    bar[size - level :] = 255
+    return sticker(coding, letters, np.full_like(letters, round(255 * _PLATE)), _COLOURS[state])
+
+
+def _room(size: int) -> int:
+    """An even number: stickers lie side by side on whole chroma pixels."""
+    wanted = 3 * (size // 8) + max(3, size // 4)
+    return wanted + wanted % 2
 
 
 @lru_cache(maxsize=16)

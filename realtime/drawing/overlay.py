@@ -1,4 +1,4 @@
-"""The look: a glow on what sounds, and a small label that says how sure it is.
+"""The look: a glow on what sounds, its name, and a small label that says how sure it is.
 
 Everything is drawn on the planes that a picture has, and only where the map glows: a trip to RGB
 and back costs ten times as much and changes every pixel.
@@ -6,9 +6,8 @@ and back costs ten times as much and changes every pixel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import av
 import numpy as np
@@ -16,15 +15,18 @@ from numpy.typing import NDArray
 
 from avsl.engines import Localization, Thresholds
 from avsl.engines.localization import Map
-from avsl.realtime.drawing import label
-from avsl.realtime.drawing.canvas import Canvas, Place, Plane, Tinted
+from avsl.realtime.drawing import label, names
+from avsl.realtime.drawing.canvas import STEPS, Canvas, Inks, Place, Tinted
+from avsl.realtime.drawing.steady import Cells, Steady
 
 _RIM = 0.15
 """Around what glows, the rim reaches down to this far under the threshold."""
-_OPAQUE = 0.62
-"""How much of the picture the strongest glow hides at full opacity."""
-_UNSURE = 0.75
+_UNSURE = 0.65
 """Opacity where something passes the threshold of the glow, but not that of `sounding`."""
+LINES = 8
+"""Steps in which the line around what glows gets stronger."""
+LINE_FROM, LINE_OVER = 0.1, 0.15
+"""Its peak must be so far over the threshold, and has the whole line so much farther up."""
 _BAND = 65536
 """Places of the coarse grid that are drawn at a time: what is made for them stays in the cache."""
 
@@ -33,13 +35,15 @@ _LEAST_SIDE = 120
 
 
 class Overlay:
-    """Draws localizations on pictures. The attributes may be changed between two pictures."""
+    """Draws the localizations of one stream on its pictures, in order. The attributes may be
+    changed between two pictures."""
 
     def __init__(self, thresholds: Thresholds) -> None:
         self.threshold = thresholds.glow
         """Probability from which on a place glows; where none reaches it, nothing is tinted."""
         self.opacity = 1.0
         self.visible = True
+        self._steady = Steady(thresholds)
 
     def draw(
         self, picture: av.VideoFrame, localization: Localization, tinted: Tinted | None = None
@@ -54,41 +58,55 @@ class Overlay:
         if not self.visible:
             return
         canvas = Canvas(picture)
-        if self.opacity > 0 and localization.state != "silent":
-            places = self._places(localization.map, canvas.coarse)
-            if tinted:
-                canvas.take(tinted, places)
-            elif places:
-                self._glow(canvas, localization, places)
-        if min(picture.width, picture.height) >= _LEAST_SIDE:
-            label.draw(canvas, localization)
+        shown = self._steady(localization, self.threshold, self.begin)
+        now = shown.localization
+        lettered = min(picture.width, picture.height) >= _LEAST_SIDE
+        if self.opacity > 0 and shown.parts:
+            places = _places(shown.parts, now.map.shape, canvas.coarse)
+            looks = [self._look(now, part) for part in shown.parts]
+            # What lingers isn't in what was tinted elsewhere, all of it in the look of the highest.
+            whole = now.map is localization.map and now.state == localization.state
+            there = self._look(localization) if tinted and whole else None
+            for place, look in zip(places, looks, strict=True):
+                if tinted and look == there:
+                    canvas.take(tinted, place)
+            rest = [one for one in zip(places, looks, strict=True) if one[1] != there]
+            if rest:
+                self._glow(canvas, now.map, rest)
+            if lettered and shown.names:
+                names.draw(canvas, shown.names)
+        if lettered:
+            label.draw(canvas, now)
 
-    def table(self, canvas: Canvas, unsure: bool) -> Plane:
-        """For `Canvas.tint`: the ramp's colours over probabilities from `begin` to 1."""
-        return canvas.table(self.begin, _OPAQUE * self.opacity * (_UNSURE if unsure else 1))
+    def inks(self, canvas: Canvas, look: int) -> Inks:
+        """For `Canvas.tint`: probabilities from `begin` to 1, in one of `1 + LINES` looks: 0 where
+        the state is unsure, else the stronger the line the higher the peak is."""
+        opacity = self.opacity * (1 if look else _UNSURE)
+        return canvas.inks(self.begin, self.threshold, opacity, max(0, look - 1) / (LINES - 1))
+
+    def _look(self, localization: Localization, part: Cells | None = None) -> int:
+        """How a part of the map is drawn, or all of it at once."""
+        if localization.state == "unsure":
+            return 0
+        top, bottom, left, right = part or (0, None, 0, None)
+        best = float(localization.map[top:bottom, left:right].max())
+        line = (best - self.threshold - LINE_FROM) * (LINES / LINE_OVER)
+        return 1 + int(min(max(line, 0), LINES - 1))
 
     @property
     def begin(self) -> float:
         """Probability at which the rim around what glows begins."""
         return max(self.threshold - _RIM, 0.02)
 
-    def _places(self, map_: Map, coarse: tuple[int, int]) -> list[Place]:
-        """Where it glows, on the coarse grid: cells, and a foot of half a cell around them."""
-        (tall, wide), (m, n) = coarse, map_.shape
-        return [
-            (_span(top, bottom, m, tall), _span(left, right, n, wide))
-            for top, bottom, left, right in _parts(map_ > self.begin)
-            if map_[top:bottom, left:right].max() >= self.threshold
-        ]
-
-    def _glow(self, canvas: Canvas, localization: Localization, places: list[Place]) -> None:
-        map_, begin = localization.map, self.begin
-        table = self.table(canvas, localization.state == "unsure")
+    def _glow(self, canvas: Canvas, map_: Map, places: list[tuple[Place, int]]) -> None:
+        """Tints places, each in its look."""
+        begin = self.begin
         row, down = bilinear(map_.shape[0], canvas.coarse[0])
         column, across = bilinear(map_.shape[1], canvas.coarse[1])
         # In steps of the table from here on: interpolating keeps straight lines straight.
-        nodes = _thirds(_thirds((map_ - begin) * (255 / (1 - begin))).T).T
-        for part, cols in places:
+        nodes = _thirds(_thirds((map_ - begin) * ((STEPS - 1) / (1 - begin))).T).T
+        for (part, cols), look in places:
+            inks = self.inks(canvas, look)
             # Not as matrix products: BLAS would wake threads that spin, for 20 x 20 numbers.
             low, high = column[cols], column[cols] + 1
             lines = nodes[:, low] + (nodes[:, high] - nodes[:, low]) * across[cols]
@@ -99,33 +117,23 @@ class Overlay:
                 below -= above
                 below *= down[rows, None]
                 below += above
-                index = np.clip(below, 0, 255, out=below).astype(np.uint8)
-                canvas.tint(index, (start, cols.start), table)
+                index = np.minimum(np.maximum(below, 0, out=below), STEPS - 1, out=below)
+                canvas.tint(index.astype(np.intp), (start, cols.start), inks)
+
+
+def _places(parts: Sequence[Cells], cells: tuple[int, ...], coarse: tuple[int, int]) -> list[Place]:
+    """Where it glows, on the coarse grid: cells, and a foot of half a cell around them."""
+    (tall, wide), (m, n) = coarse, cells
+    return [
+        (_span(top, bottom, m, tall), _span(left, right, n, wide))
+        for top, bottom, left, right in parts
+    ]
 
 
 def _span(first: int, last: int, cells: int, size: int) -> slice:
     """Cells `first` to `last` of `cells`, and half a cell around, on a line of `size` places."""
     start, stop = (2 * first - 1) * size // (2 * cells), (2 * last + 1) * size // (2 * cells)
     return slice(max(0, start), min(size, stop))
-
-
-def _parts(mask: NDArray[np.bool_]) -> Iterator[tuple[int, int, int, int]]:
-    """Rectangles (top, bottom, left, right) that hold all of `mask`, apart where empty rows or
-    columns lie between: two things that glow leave the picture between them alone."""
-    for top, bottom in _runs(np.any(mask, axis=1)):
-        for left, right in _runs(np.any(mask[top:bottom], axis=0)):
-            yield top, bottom, left, right
-
-
-def _runs(line: Any) -> Iterator[tuple[int, int]]:
-    """Start and end of each run of True, with two cells or more between them."""
-    at = np.flatnonzero(line)
-    if not len(at):
-        return
-    # Feet of neighbours overlap by half a cell; runs that near are one, or it would be drawn twice.
-    breaks = np.flatnonzero(np.diff(at) > 2)
-    starts, ends = [0, *(breaks + 1)], [*breaks, len(at) - 1]
-    yield from ((int(at[a]), int(at[b]) + 1) for a, b in zip(starts, ends, strict=True))
 
 
 def _thirds(lines: Map) -> Map:
@@ -138,8 +146,10 @@ def _thirds(lines: Map) -> Map:
     dense = np.empty((3 * len(lines) - 2, lines.shape[1]), np.float32)
     dense[::3] = lines
     # Catmull-Rom's weights at one third and two thirds.
-    dense[1::3] = np.clip((21 * here + 9 * there - 2 * before - after) / 27, low, high)
-    dense[2::3] = np.clip((21 * there + 9 * here - 2 * after - before) / 27, low, high)
+    first = (21 * here + 9 * there - 2 * before - after) / 27
+    np.minimum(np.maximum(first, low), high, out=dense[1::3])  # much faster than `np.clip`
+    second = (21 * there + 9 * here - 2 * after - before) / 27
+    np.minimum(np.maximum(second, low), high, out=dense[2::3])
     return dense
 
 

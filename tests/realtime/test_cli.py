@@ -12,6 +12,7 @@ from helpers import faults
 
 from avsl.demos.scenes import boxes
 from avsl.demos.scenes.clips import DEMO_RATE, demo_scene, write_clip
+from avsl.realtime.demo import FILM
 
 DRAWN = "--engine", "drawn"
 
@@ -31,16 +32,41 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_demo_leaves_a_film_and_says_what_next(tmp_path: Path) -> None:
-    done = avsl("--demo", cwd=tmp_path)
+    """The default engine, on the film that comes along, which stays named after its sources."""
+    done = avsl("--demo", "--events", "e.jsonl", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "avsl-demo.mp4" in done.stdout
+    assert "avsl-demo.mp4: a man, a dog" in done.stderr
+    assert done.stderr.startswith("avsl-live: both, motion and a network: ")
+    assert "Next:" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"avsl-demo.mp4", "e.jsonl"}
+    with av.open(str(tmp_path / "avsl-demo.mp4")) as container, av.open(str(FILM)) as film:
+        assert container.streams.audio
+        count = sum(1 for _ in container.decode(video=0))
+        assert count == sum(1 for _ in film.decode(video=0))
+        assert container.metadata["comment"] == film.metadata["comment"]
+    _, *lines = map(json.loads, (tmp_path / "e.jsonl").read_text().splitlines())
+    assert len(lines) == count
+    assert {"silent", "sounding"} <= {line["state"] for line in lines}
+    assert not any(line["peaks"] for line in lines if line["time"] < 0.5)
+    again = avsl("--demo", "--every", "9", "-o", "avsl-demo.mp4", cwd=tmp_path)
+    assert again.returncode == 0, "once more does no harm"
+    assert "avsl-demo.mp4: a man, a dog" in again.stdout
+
+
+def test_the_drawn_demo_is_as_it_was(tmp_path: Path) -> None:
+    done = avsl("--demo", "drawn", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "avsl-demo.mp4: four drawn things" in done.stdout
     assert done.stderr.startswith("avsl-live: drawn runs with ")
     assert "Next:" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["avsl-demo.mp4"]
     with av.open(str(tmp_path / "avsl-demo.mp4")) as container:
         assert container.streams.audio
         assert sum(1 for _ in container.decode(video=0)) == 10 * DEMO_RATE
-    assert avsl("--demo", cwd=tmp_path).returncode == 0, "once more does no harm"
+    assert avsl("--demo", "drawn", cwd=tmp_path).returncode == 0, "once more does no harm"
+    for words in (("--demo", "drawn", "f.mp4"), ("--demo", "painted")):
+        done = avsl(*words, cwd=tmp_path)
+        assert done.returncode == 2 and "files and --demo don't go together" in done.stderr
 
 
 def test_the_engine_for_drawn_things_finds_what_sounds_in_a_film(demo: Path) -> None:

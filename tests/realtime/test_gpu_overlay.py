@@ -130,6 +130,40 @@ def test_a_film_comes_out_the_same(tmp_path: Path, case, monkeypatch) -> None:
         assert len({event["peaks"][0][0] for event in plain[1] if event["peaks"]}) == 2
 
 
+def test_what_lingers_is_the_same(tmp_path: Path, monkeypatch) -> None:
+    """A tone gives way to noise: nothing is found any more, and it fades; on both ways alike."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 200_000)
+    wave = tone(400)
+    source = make_video(
+        tmp_path / "film.mkv",
+        seconds=2.2,
+        waves=(lambda t: np.where(t < 1.0, wave(t), noise[: len(t)]),),
+    )
+    plain, torch_ = both_ways(source, ToneEngine(), monkeypatch)
+    check(plain, torch_)
+    unseen = [k for k, event in enumerate(plain[1]) if event["state"] == "unseen" and k > 30]
+    bare = [planes(frame.picture)[0] for frame in open_video(source).frames()]
+    lit = [np.abs(plain[0][k][0] - bare[k])[48:72, 22:38].mean() > 6 for k in unseen]
+    assert lit[0] and not lit[-1] and 5 < sum(lit) < 25
+
+
+def test_a_sure_thing_and_an_unsure_one_have_each_their_look() -> None:
+    map_ = np.full((8, 8), 0.02, np.float32)
+    map_[1, 1], map_[6, 6] = 0.95, 0.48
+    engine = TorchEngine(Given(map_))
+    overlay = Overlay(engine.spec.thresholds)
+    picture = busy_picture(320, 240)
+    ours, theirs = copied(picture), copied(picture)
+    found, tinted = GpuPictures(engine, overlay, most=1)(Frame(ours, 1.0, 0), sounds(tone(440)))
+    assert tinted and len(found.peaks) == 2
+    overlay.draw(theirs, found)
+    overlay.draw(ours, found, tinted)
+    for one, other in zip(planes(ours), planes(theirs), strict=True):
+        assert np.abs(one - other).max() <= 2
+    there = np.abs(tinted[0] - planes(ours)[0])[150:230, 210:310]
+    assert there.max() > 2, "the unsure one is not in the look of the sure one"
+
+
 def test_a_network_that_looks_finds_the_same(tmp_path: Path, monkeypatch) -> None:
     """Pictures resized elsewhere differ by a level here and there, and the shipped network's maps
     by a hundredth: what lies on a threshold may fall to either side of it."""

@@ -9,7 +9,7 @@ import pytest
 from helpers import ToneEngine, make_video, tone
 
 from avsl.engines import UserError
-from avsl.realtime.verify import SHOWN, WIDTH, verify
+from avsl.realtime.verify import SHOWN, WIDTH, tell, verify
 
 
 class Deaf(ToneEngine):
@@ -26,6 +26,27 @@ class HearsThatNotWhat(ToneEngine):
 
     def localize(self, picture, embedding):
         return super().localize(picture, np.array([0.0, embedding[1]], np.float32))
+
+
+class LightsMore(ToneEngine):
+    """A high tone lights all of the picture, the thing of the low one too: the map is another, but
+    nothing that glowed got darker."""
+
+    def localize(self, picture, embedding):
+        map_ = super().localize(picture, embedding)
+        return (
+            np.full((8, 8), 0.9, np.float32) if embedding[0] > 1000 and map_.max() > 0.5 else map_
+        )
+
+
+class Dims(ToneEngine):
+    """A high tone leaves `share` of the light where a low one is, and lights nothing else."""
+
+    share = 1.0
+
+    def localize(self, picture, embedding):
+        low = super().localize(picture, np.array([0.0, embedding[1]], np.float32))
+        return low if embedding[0] < 1000 else np.float32(self.share) * low
 
 
 class Blank(ToneEngine):
@@ -62,6 +83,44 @@ def test_one_that_does_not(tmp_path: Path) -> None:
     assert verify(film, None, Deaf(), tmp_path / "strip.png").listens is False
     other = make_video(tmp_path / "high.mp4", seconds=2.0, waves=(tone(2500),))
     assert verify(film, other, HearsThatNotWhat(), tmp_path / "strip.png").listens is False
+
+
+def test_another_map_is_not_enough_the_thing_must_get_darker(tmp_path: Path) -> None:
+    film = make_video(tmp_path / "film.mp4", seconds=2.0)
+    other = make_video(tmp_path / "high.mp4", seconds=2.0, waves=(tone(2500),))
+    verdict = verify(film, other, LightsMore(), tmp_path / "strip.png")
+    own, _, _, swapped = verdict.hearings
+    assert swapped.moved(own) > 0.9
+    assert swapped.light(own) == pytest.approx(1.0)
+    assert verdict.listens is False
+
+
+@pytest.mark.parametrize(
+    ("share", "listens"), [(0.95, False), (0.55, False), (0.45, True), (0, True)]
+)
+def test_light_is_compared_with_light(tmp_path: Path, share: float, listens: bool) -> None:
+    film = make_video(tmp_path / "film.mp4", seconds=1.5)
+    other = make_video(tmp_path / "high.mp4", seconds=1.5, waves=(tone(2500),))
+    engine = Dims()
+    engine.share = share
+    verdict = verify(film, other, engine, tmp_path / "strip.png")
+    own, silence, noise, swapped = verdict.hearings
+    assert swapped.light(own) == pytest.approx(share, abs=0.01)
+    assert own.light(own) == 1
+    assert noise.light(own) < 0.1
+    assert np.isnan(silence.light(own)) and silence.glow == 0
+    assert verdict.listens is listens
+
+
+def test_the_verdict_is_a_line_with_the_light_in_it(tmp_path: Path, capsys) -> None:
+    film = make_video(tmp_path / "film.mp4", seconds=1.5)
+    other = make_video(tmp_path / "high.mp4", seconds=1.5, waves=(tone(2500),))
+    for engine, said in (
+        (ToneEngine(), "The engine listens: another sound leaves 2 % of the light."),
+        (Deaf(), "The engine does not listen here: another sound leaves 100 % of the light, noise"),
+    ):
+        tell(verify(film, other, engine, tmp_path / "strip.png"))
+        assert said in capsys.readouterr().out
 
 
 def test_nothing_that_it_knows(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The film of `avsl-live --demo`, and what it was composed of."""
