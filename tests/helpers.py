@@ -32,6 +32,9 @@ class ToneEngine:
         meta={},
     )
 
+    def for_pictures(self, height: int, width: int) -> ToneEngine:
+        return self
+
     def maps(self) -> NetworkMaps:
         return NetworkMaps(self)
 
