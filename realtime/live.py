@@ -78,7 +78,14 @@ def run_live(
     check_sinks(options, len(sinks))
     if options.window:
         check_display()
-    engine = engine or choose_engine(options.engine, options.backend, prepare=True, say=_say)
+    engine = engine or choose_engine(
+        options.engine,
+        options.backend,
+        prepare=True,
+        only=options.only,
+        ignore=options.ignore,
+        say=_say,
+    )
     session = _Session(options, engine, source, tuple(sinks))
     with stopping_on_signals(session.stop), _what_is_there_frozen():
         try:
