@@ -117,8 +117,8 @@ class Bundle(EngineSpec):
         enough = NEARLY * max(sizes.values())
 
         def worth(shape: tuple[int, int]) -> tuple[float, float]:
-            down, across = shape[0] / height, shape[1] / width
-            return -max(down, across) / min(down, across), sizes[shape]
+            stretched = (shape[0] * width) / (shape[1] * height)
+            return -max(stretched, 1 / stretched), sizes[shape]
 
         h, w = max((shape for shape in sizes if sizes[shape] >= enough), key=worth)
         m, n = self.map_size

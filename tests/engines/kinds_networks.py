@@ -3,6 +3,7 @@ ones drone between, blue ones whistle high."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avsl.engines import Bundle, Picture, Samples, load_bundle
+from avsl.engines import (
+    Bundle,
+    Engine,
+    Localization,
+    Localizer,
+    NetworkEngine,
+    Picture,
+    Samples,
+    SoundTimeline,
+    load_bundle,
+)
+from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine
 from avsl.engines.networks.kinds import joined
 from avsl.engines.networks.parts import Front
 from avsl.train.export import write_kinds_bundle
 
+RED, GREEN, BLUE = range(3)
+TWO = (RED, 0.25, 0.5), (BLUE, 0.75, 0.5)
 KINDS = ("red thing", "green thing", "blue thing")
 PITCHES = (220.0, 660.0, 1980.0)
 COLOURS = np.array([(220, 40, 40), (40, 200, 60), (50, 70, 230)], np.uint8)
@@ -131,3 +145,36 @@ def sound(*kinds: int, seconds: float = 1.0) -> Samples:
     pitches = (*PITCHES, 4400.0)
     waves = [0.2 * np.sin(2 * np.pi * pitches[kind] * t) for kind in kinds]
     return np.sum([0 * t, *waves], 0).astype(np.float32)
+
+
+def said(engine: Engine, *things: tuple[int, float, float], heard: tuple[int, ...]) -> Localization:
+    """Of a picture with these things in it, in a fresh stream."""
+    engine = engine.for_pictures(1080, 1920)
+    timeline = SoundTimeline(16_000, 4)
+    timeline.write(0, sound(*heard, seconds=2))
+    return Localizer(engine)(1.9, picture(*engine.spec.picture_size, *things), timeline)
+
+
+def openvino(precision: str) -> Callable[[Bundle], NetworkEngine]:
+    """A CPU without bfloat16 cuts the sound graph in two all the same, and computes in single."""
+
+    def opened(bundle: Bundle) -> NetworkEngine:
+        from avsl.engines.backends.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(bundle, 1, precision)
+
+    return opened
+
+
+def torch_backend(bundle: Bundle) -> NetworkEngine:
+    from avsl.engines.backends.torch import TorchEngine
+
+    return TorchEngine(bundle, "cpu")
+
+
+OPENED: dict[str, Callable[[Bundle], NetworkEngine]] = {
+    "onnxruntime": OnnxRuntimeEngine,
+    "openvino f32": openvino("f32"),
+    "openvino bf16": openvino("bf16"),
+    "torch": torch_backend,
+}
