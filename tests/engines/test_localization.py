@@ -190,3 +190,17 @@ def test_telling_kinds_apart_costs_little() -> None:
         found = describe(0.0, map_, -20, False, T, None, Named(WORDS, kinds, HEARD))
     assert len(found.peaks) == 28
     assert (time.perf_counter() - began) / 20 < 0.02
+
+
+@pytest.mark.parametrize(
+    ("heard", "said"),
+    [
+        ([0.9, 0.05, 0.02, 0.0], ["voice"]),
+        ([0.2, 0.3, 0.4, 0.5], ["cat", "dog", "acoustic guitar"]),
+        ([0.0, 0.0, 0.0, 0.09], []),
+    ],
+)
+def test_the_three_that_are_heard_most(heard: list[float], said: list[str]) -> None:
+    named = Named(WORDS, np.zeros((10, 20), np.int32), np.array(heard, np.float32))
+    found = describe(0.0, spots(), -20, False, T, None, named)
+    assert [kind for kind, _ in found.heard] == said
