@@ -85,6 +85,8 @@ class Bundle(EngineSpec):
     """All of `model.json`: how and on what it was trained, calibration, measured scores."""
     picture_step: int | None = field(default=None, kw_only=True)
     """The picture graph takes any height and width that this divides; None: `picture_size` only."""
+    room: int | None = field(default=None, kw_only=True)
+    """Pixels that there are at most in what is fitted; None: as many as in `picture_size`."""
 
     @property
     def sound_graph(self) -> Path:
@@ -101,14 +103,15 @@ class Bundle(EngineSpec):
 
     def fitted(self, height: int, width: int) -> Self:
         """For a stream of pictures of this size: with the `picture_size` that keeps their shape as
-        nearly as multiples of `picture_step` can, and has no more pixels than this one's."""
+        nearly as multiples of `picture_step` can, and has no more pixels than there is room for."""
         step, (tall, wide) = self.picture_step, self.picture_size
         if step is None:
             return self
+        room = self.room or tall * wide
         least = max(step, -(-LEAST_SIDE // step) * step)
         shapes = []
-        for h in range(least, min(LARGEST_SIDE, tall * wide // least) + 1, step):
-            most = min(LARGEST_SIDE, tall * wide // h) // step * step
+        for h in range(least, min(LARGEST_SIDE, room // least) + 1, step):
+            most = min(LARGEST_SIDE, room // h) // step * step
             near = h * width // height // step * step
             shapes += [(h, min(max(w, least), most)) for w in (near, near + step)]
         # How much smaller a picture gets is decided by the side that shrinks most. Of those that
@@ -122,7 +125,8 @@ class Bundle(EngineSpec):
 
         h, w = max((shape for shape in sizes if sizes[shape] >= enough), key=worth)
         m, n = self.map_size
-        return replace(self, picture_size=(h, w), map_size=(h * m // tall, w * n // wide))
+        map_size = h * m // tall, w * n // wide
+        return replace(self, picture_size=(h, w), map_size=map_size, room=room)
 
 
 def sha256(path: Path) -> str:

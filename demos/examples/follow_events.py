@@ -46,6 +46,8 @@ def follow(lines: Iterable[str]) -> None:
                 f"{kind} {100 * x:.0f} % from the left".strip()
                 for kind, (x, _, _) in zip(kinds, event["peaks"], strict=True)
             )
+            if not where.isprintable():
+                raise NoEvents
         except (ValueError, TypeError, KeyError):
             raise NoEvents from None
         if now != state:

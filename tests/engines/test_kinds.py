@@ -39,6 +39,7 @@ from avsl.engines import (  # noqa: E402
 from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from avsl.engines.both import BothEngine  # noqa: E402
 from avsl.engines.bundle import DRAWN  # noqa: E402
+from avsl.engines.networks.kinds import joined  # noqa: E402
 from avsl.realtime import event  # noqa: E402
 
 SHAPES = {
@@ -201,3 +202,16 @@ def test_an_event_says_what_is_what(bundle: Bundle) -> None:
     json.dumps(said_)
     nothing = event(said(open_engine(DRAWN, "onnxruntime"), *TWO, heard=(RED,)))
     assert nothing["kinds"] == nothing["heard"] == []
+
+
+# How the two are joined
+
+
+def test_what_is_heard_decides_what_is_seen_is_called() -> None:
+    seen = torch.tensor([[0.9, 0.0], [0.6, 0.5], [0.5, 0.0]])[None, :, None]  # two cells
+    maps, kinds = joined(seen, torch.tensor([[0.1, 0.9, 0.9]]))
+    assert maps[0, 0].tolist() == pytest.approx([1 - 0.91 * 0.46 * 0.55, 0.45])
+    assert kinds.tolist() == [[[1, 1]]]
+    assert joined(seen, torch.tensor([[1.0, 0.2, 0.0]]))[1].tolist() == [[[0, 1]]]
+    assert not joined(seen, torch.zeros(1, 3))[0].any()
+    assert joined(seen.half(), torch.ones(1, 3))[0].dtype == torch.float32

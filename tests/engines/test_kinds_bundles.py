@@ -74,6 +74,8 @@ def test_a_picture_keeps_its_shape(
     fitted = large.fitted(*stream)
     assert fitted.picture_size == size
     assert fitted.map_size == (size[0] // 16, size[1] // 16)
+    # Whoever is fitted already is fitted anew, with the room that there was.
+    assert large.fitted(1, 100).fitted(*stream) == fitted == fitted.fitted(*size)
 
 
 @pytest.mark.parametrize("stream", [(108, 1080), (1080, 108), (1, 1920), (1920, 1), (2, 16_384)])
