@@ -26,8 +26,8 @@ HEARD_MOST, HEARD_LEAST = 3, 0.1
 """So many kinds are said to be heard, and from this probability on."""
 TINY, WEAK = 2, 0.5
 """Of a region that glows, a part of its own kind with no more cells than this is taken for what
-lies beside it, where its peak stands over the threshold less than so many times as far as the
-region's: a stray cell at the edge of a thing is no thing."""
+lies beside it, where most of what is around it glows, too, or where its peak stands over the
+threshold less than so many times as far as the region's: a stray cell is no thing."""
 
 
 class Named(NamedTuple):
@@ -155,20 +155,21 @@ def _regions(map_: Map, threshold: float, kinds: Kinds | None) -> list[tuple[int
 
 
 def _tell_apart(of: dict[Cell, int], kinds: Kinds, map_: Map, threshold: float) -> None:
-    """Gives each of the cells its kind, and what is `TINY` and `WEAK` that of its strongest
-    neighbour."""
+    """Gives each of the cells its kind, and a stray part that of its strongest neighbour."""
     whole = _connected(of)
     of.update({cell: int(kinds[cell]) for cell in of})
     for region in whole:
         best = max(float(map_[cell]) for cell in region)
         few = threshold + WEAK * (best - threshold)
         for part in _connected({cell: of[cell] for cell in region}):
-            if len(part) <= TINY and max(float(map_[cell]) for cell in part) < few:
-                around = [next_ for cell in part for next_ in _beside(cell) if next_ in of]
-                around = [cell for cell in around if cell not in part]
-                if around:
-                    kind = of[max(around, key=lambda cell: float(map_[cell]))]
-                    of.update(dict.fromkeys(part, kind))
+            if len(part) > TINY:
+                continue
+            beyond = [cell for each in part for cell in _beside(each) if cell not in part]
+            around = [cell for cell in beyond if cell in of]
+            within = 2 * len(around) > len(beyond)
+            if around and (within or max(float(map_[cell]) for cell in part) < few):
+                kind = of[max(around, key=lambda cell: float(map_[cell]))]
+                of.update(dict.fromkeys(part, kind))
 
 
 def _connected(of: dict[Cell, int]) -> list[list[Cell]]:

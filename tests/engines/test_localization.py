@@ -156,7 +156,8 @@ def test_a_stray_cell_is_no_thing_and_splits_none() -> None:
     assert found.kinds == ("acoustic guitar",)
     assert found.boxes[0][:4] == (1 / 6, 0, 5 / 6, 1), "what glows is in it all the same"
     assert of_kinds("GGg\nggd").kinds == ("acoustic guitar",)
-    # One as strong, one that is large, and one that stands alone are things.
+    assert of_kinds("ggg\nGDG\nggg").kinds == ("acoustic guitar",), "however strong, within it"
+    # One as strong at a corner, one that is large, and one that stands alone are things.
     assert sorted(of_kinds("GGg\nggD").kinds) == ["acoustic guitar", "dog"]
     assert sorted(of_kinds("GGgd\nggdd").kinds) == ["acoustic guitar", "dog"]
     assert sorted(of_kinds("GG.\n..d").kinds) == ["acoustic guitar", "dog"]
