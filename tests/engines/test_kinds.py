@@ -23,6 +23,7 @@ from kinds_networks import (  # noqa: E402
     Hears,
     Sees,
     kinds_bundle,
+    openvino,
     picture,
     said,
     sound,
@@ -102,6 +103,17 @@ def test_shapes_take_turns(backend: tuple[float, NetworkEngine]) -> None:
     assert engine.spec.picture_size == NOMINAL
 
 
+def test_openvino_compiles_each_shape_once(bundle: Bundle) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    engine, compiled = openvino("f32")(bundle), []
+    opened = engine._open
+    engine._open = lambda *given: compiled.append(given) or opened(*given)
+    for _ in range(3):
+        for height, width in ((480, 640), (1080, 1920)):
+            engine.for_pictures(height, width).for_pictures(1920, 1080)
+    assert len(compiled) == 2, "4:3 and portrait; the nominal one is there from the beginning"
+
+
 def test_the_map_follows_the_sound(backend: tuple[float, NetworkEngine]) -> None:
     engine = backend[1]
     for kind, x in ((RED, 0.25), (BLUE, 0.75)):
@@ -163,6 +175,25 @@ def test_at_torch_s_hands_batches_are_the_same(bundle: Bundle) -> None:
         map_, kind = engine.localize_kinds(pixels, engine.embed(samples))
         assert np.allclose(map_, maps[row], atol=1e-5)
         assert np.array_equal(kind, kinds[row])
+
+
+def test_in_half_precision_it_is_the_same(bundle: Bundle) -> None:
+    """As on a GPU: as it stands in the graphs, none of whose operations mixes precisions."""
+    from avsl.engines.backends.torch import TorchGraph
+
+    pixels = torch.from_numpy(picture(128, 160, *TWO)[None])
+    samples = torch.from_numpy(sound(RED, BLUE)[None])
+    made = []
+    for half in (True, False):
+        graphs = [
+            TorchGraph(path, torch.device("cpu"), half=half)
+            for path in (bundle.sound_graph, bundle.picture_graph)
+        ]
+        made.append(graphs[1](pixels, graphs[0](samples)))
+    (maps, kinds), (others, _) = made
+    assert (maps.dtype, kinds.dtype) == (torch.float32, torch.int32)
+    assert 0 < (maps - others).abs().max() < 5e-3
+    assert set(kinds[maps > 0.5].tolist()) == {RED, BLUE}
 
 
 # With motion beside it
