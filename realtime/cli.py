@@ -45,7 +45,7 @@ def live(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Where to: a video file, or a folder for several."),
+        typer.Option("-o", "--out", help="Where to: a video, or a folder for several."),
     ] = None,
     engine: Annotated[
         str | None,
@@ -66,7 +66,7 @@ def live(
     ] = None,
     ignore: Annotated[str | None, typer.Option(metavar="KINDS", help="Never hear these.")] = None,
     events: Annotated[
-        Path | None, typer.Option(help="Write what is found as JSON lines; - is the terminal.")
+        Path | None, typer.Option(help="What is found, as JSON lines; - is stdout.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
     every: Annotated[
@@ -107,7 +107,7 @@ def live(
         bool,
         typer.Option(
             "--in-step",
-            help="Show the picture that the map was made from, not the newest.",
+            help="Show the picture that the map is of.",
             rich_help_panel=LIVE,
         ),
     ] = False,
@@ -120,7 +120,7 @@ def live(
     no_window: Annotated[
         bool,
         typer.Option(
-            "--no-window", help="Only write what -o, --record, --events ask.", rich_help_panel=LIVE
+            "--no-window", help="Only write -o, --record, --events.", rich_help_panel=LIVE
         ),
     ] = False,
     duration: Annotated[
