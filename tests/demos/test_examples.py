@@ -39,6 +39,13 @@ def test_events_are_followed() -> None:
     ]
 
 
+def test_what_has_a_name_is_called_by_it() -> None:
+    named = '{"time":1,"state":"sounding","peaks":[[0.25,0.5,0.9],[0.5,0.5,0.6]],"kinds":%s}\n'
+    code, said, fault = run("follow_events", given=FIRST + named % '["dog",""]')
+    assert (code, fault) == (0, "")
+    assert said.endswith("sounding  dog 25 % from the left, 50 % from the left\n")
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -47,6 +54,8 @@ def test_events_are_followed() -> None:
         FIRST + '{"time":1,"state":["silent"],"peaks":[]}\n',
         FIRST + '{"time":1,"state":"silent","peaks":[1]}\n',
         FIRST + '{"time":1,"state":"silent","peaks":[["a",1,1]]}\n',
+        FIRST + '{"time":1,"state":"silent","peaks":[[1,1,1]],"kinds":["a","b"]}\n',
+        FIRST + '{"time":1,"state":"silent","peaks":[[1,1,1]],"kinds":["\\u001b[2J"]}\n',
     ],
 )  # fmt: skip
 def test_what_is_no_events_is_one_line(given: bytes | str) -> None:
