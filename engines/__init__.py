@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from avsl.engines.backends.opening import open_engine
     from avsl.engines.bundle import DEFAULT, Bundle, EngineSpec, Thresholds, load_bundle
-    from avsl.engines.choose import choose_engine
+    from avsl.engines.choose import choose_engine, kinds_of
     from avsl.engines.engine import Engine, Localizer, NetworkEngine
     from avsl.engines.errors import UserError
     from avsl.engines.localization import Localization, State, describe, level_db
@@ -28,7 +28,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 _HOMES = {
     "backends.opening": ("open_engine",),
     "bundle": ("DEFAULT", "Bundle", "EngineSpec", "Thresholds", "load_bundle"),
-    "choose": ("choose_engine",),
+    "choose": ("choose_engine", "kinds_of"),
     "engine": ("Engine", "Localizer", "NetworkEngine"),
     "errors": ("UserError",),
     "localization": ("Localization", "State", "describe", "level_db"),
@@ -54,6 +54,7 @@ __all__ = [
     "WindowSpec",
     "choose_engine",
     "describe",
+    "kinds_of",
     "level_db",
     "load_bundle",
     "open_engine",

@@ -15,7 +15,7 @@ import numpy as np
 from avsl.engines.bundle import EngineSpec
 from avsl.engines.engine import NetworkEngine, NetworkMaps
 from avsl.engines.errors import UserError
-from avsl.engines.localization import Evidence, Map, Peak
+from avsl.engines.localization import Evidence, Map, Named, Peak
 from avsl.engines.motion.engine import MotionMaps
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import SoundTimeline
@@ -43,6 +43,9 @@ class BothEngine:
         known = {field.name: getattr(network.spec, field.name) for field in fields(EngineSpec)}
         self.spec = EngineSpec(**known | {"name": f"{network.spec.name} + motion"})
 
+    def for_pictures(self, height: int, width: int) -> BothEngine:
+        return BothEngine(self.network.for_pictures(height, width))
+
     def maps(self) -> BothMaps:
         return BothMaps(self.network, self.spec)
 
@@ -51,7 +54,8 @@ class BothMaps:
     """The maps of one stream."""
 
     def __init__(self, network: NetworkEngine, spec: EngineSpec) -> None:
-        self._parts = NetworkMaps(network), MotionMaps(spec)
+        self._network = NetworkMaps(network)
+        self._parts = self._network, MotionMaps(spec)
         self._moves: Map = np.zeros(spec.map_size, np.float32)
         self._knows = self._moves
 
@@ -67,6 +71,13 @@ class BothMaps:
         m, n = self._moves.shape
         cell = int(peak[1] * m), int(peak[0] * n)
         return "motion" if self._moves[cell] > self._knows[cell] else "network"
+
+    def named(self) -> Named | None:
+        """As the network has it; what it sees nothing in has no name, and is one thing."""
+        found = self._network.named()
+        if found is None:
+            return None
+        return found._replace(kinds=np.where(self._knows < NOTHING, np.int32(-1), found.kinds))
 
 
 def combined(knows: Map, moves: Map) -> Map:

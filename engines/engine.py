@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 
@@ -12,8 +12,10 @@ from avsl.engines.localization import (
     FLOOR_DB,
     Evidence,
     Gate,
+    Kinds,
     Localization,
     Map,
+    Named,
     Peak,
     describe,
 )
@@ -43,6 +45,9 @@ class Maps(Protocol):
     def evidence(self, peak: Peak) -> Evidence:
         """What carried a peak of that map most."""
 
+    def named(self) -> Named | None:
+        """What in that map is what; None of an engine that has no names for things."""
+
 
 class Engine(Protocol):
     """What every engine offers. Calls are not thread-safe; use one engine per thread."""
@@ -50,8 +55,20 @@ class Engine(Protocol):
     @property
     def spec(self) -> EngineSpec: ...
 
+    def for_pictures(self, height: int, width: int) -> Engine:
+        """For a stream of pictures of this size: an engine whose own picture keeps their shape, or
+        this one, where its picture has but one. What can be shared is. To be asked once, at the
+        first picture; should the size change later, that one goes on."""
+
     def maps(self) -> Maps:
         """For one stream, with no memory yet."""
+
+
+class Seen(NamedTuple):
+    """What a picture graph with kinds gives."""
+
+    map: Map
+    kinds: Kinds
 
 
 class NetworkEngine(Engine, Protocol):
@@ -61,17 +78,25 @@ class NetworkEngine(Engine, Protocol):
     def why(self) -> str:
         """What runs it and on what, and why that if there was a choice, in one line."""
 
+    def for_pictures(self, height: int, width: int) -> NetworkEngine: ...
+
     def embed(self, samples: Samples) -> Embedding:
-        """Encodes one window of sound, float32 `[S]` in [-1, 1], to float32 `[E]`."""
+        """Encodes one window of sound, float32 `[S]` in [-1, 1], to float32 `[E]`; of a bundle with
+        kinds: to how likely each is heard, `[K]`."""
 
     def localize(self, picture: Picture, embedding: Embedding) -> Map:
         """Map `[m, n]` of an RGB picture `[h, w, 3]` uint8 of the bundle's size."""
+
+    def localize_kinds(self, picture: Picture, heard: Embedding) -> Seen:
+        """The same with names, of a bundle with kinds."""
 
 
 class TensorEngine(NetworkEngine, Protocol):
     """What a backend that runs on a device of torch offers besides: the same for batches of tensors
     that lie there, all of it queued on one stream. What comes out may be overwritten by the next
     call."""
+
+    def for_pictures(self, height: int, width: int) -> TensorEngine: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -85,6 +110,11 @@ class TensorEngine(NetworkEngine, Protocol):
 
     def localize_on(self, picture: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """Pictures `[B, h, w, 3]` uint8 and embeddings `[B, E]` to maps `[B, m, n]` float32."""
+
+    def localize_kinds_on(
+        self, picture: torch.Tensor, heard: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same with names, of a bundle with kinds: maps, and kinds `[B, m, n]` int32."""
 
 
 def on_gpu(engine: Engine) -> TypeGuard[TensorEngine]:
@@ -107,13 +137,37 @@ def checked(map_: Map, spec: EngineSpec) -> Map:
     return map_
 
 
+def named(spec: EngineSpec, kinds: Kinds, heard: Embedding) -> Named:
+    """What an engine with kinds says of a map, if it can be so: `kinds` `[m, n]`, `heard` `[K]`.
+
+    Raises:
+        UserError: it can't; as with maps, what a graph says of itself needn't be so.
+    """
+    known = len(spec.kinds)
+    whole = kinds.dtype.kind == "i" and kinds.shape == spec.map_size
+    if not (whole and kinds.min() >= 0 and kinds.max() < known):
+        raise UserError(f"{spec.name}: gives kinds that it hasn't; this engine is no use")
+    if not (heard.shape == (known,) and heard.min() >= -ROUNDING and heard.max() <= 1 + ROUNDING):
+        raise UserError(f"{spec.name}: hears with values outside 0..1; this engine is no use")
+    return Named(spec.kinds, kinds, heard)
+
+
+def hearing(spec: EngineSpec) -> Embedding | None:
+    """What `heard` is multiplied with, `[K]`, so that only what is wanted is; None where all is."""
+    if not spec.unheard:
+        return None
+    return np.array([kind not in spec.unheard for kind in spec.kinds], np.float32)
+
+
 class NetworkMaps:
     """The maps of a network, of which sound is embedded once per hop."""
 
     def __init__(self, engine: NetworkEngine) -> None:
         self._engine = engine
         self._window = engine.spec.window
+        self._wanted = hearing(engine.spec)
         self._embedded: tuple[int, Embedding] | None = None
+        self._named: Named | None = None
         self._now: tuple[float, Picture, SoundTimeline] | None = None
 
     def watch(self, time: float, picture: Picture, sound: SoundTimeline) -> None:
@@ -124,11 +178,22 @@ class NetworkMaps:
         time, picture, sound = self._now
         end = self._window.end(time)
         if self._embedded is None or self._embedded[0] != end:
-            self._embedded = end, self._engine.embed(sound.read(end, self._window.length))
-        return checked(self._engine.localize(picture, self._embedded[1]), self._engine.spec)
+            embedded = self._engine.embed(sound.read(end, self._window.length))
+            if self._wanted is not None:
+                embedded = embedded * self._wanted
+            self._embedded = end, embedded
+        heard, spec = self._embedded[1], self._engine.spec
+        if not spec.kinds:
+            return checked(self._engine.localize(picture, heard), spec)
+        map_, kinds = self._engine.localize_kinds(picture, heard)
+        self._named = named(spec, kinds, heard)
+        return checked(map_, spec)
 
     def evidence(self, peak: Peak) -> Evidence:
         return "network"
+
+    def named(self) -> Named | None:
+        return self._named
 
 
 class Listener:
@@ -176,4 +241,5 @@ class Localizer:
         level, silent = self._listen(time, sound)
         self._maps.watch(time, picture, sound)
         map_ = self._dark if silent else self._maps.map()
-        return describe(time, map_, level, silent, self._thresholds, self._maps.evidence)
+        names = None if silent else self._maps.named()
+        return describe(time, map_, level, silent, self._thresholds, self._maps.evidence, names)

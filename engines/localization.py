@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from avsl.engines.bundle import Thresholds
 
 Map = NDArray[np.float32]
+Kinds = NDArray[np.int32]
+"""Which kind carries each cell of a map most, by its place among the engine's; -1 is none."""
 State = Literal["silent", "unseen", "unsure", "sounding"]
 Peak = tuple[float, float, float]
 Box = tuple[float, float, float, float, float]
@@ -20,6 +22,23 @@ Evidence = Literal["network", "motion"]
 
 FLOOR_DB = -120.0
 """What digital silence is called, so that levels stay finite numbers."""
+HEARD_MOST, HEARD_LEAST = 3, 0.1
+"""So many kinds are said to be heard, and from this probability on."""
+TINY, WEAK = 2, 0.5
+"""Of a region that glows, a part of its own kind with no more cells than this is taken for what
+lies beside it, where its peak stands over the threshold less than so many times as far as the
+region's: a stray cell at the edge of a thing is no thing."""
+
+
+class Named(NamedTuple):
+    """What a map is of, by name."""
+
+    words: tuple[str, ...]
+    """The engine's kinds."""
+    kinds: Kinds
+    """`[m, n]`, of the map."""
+    heard: NDArray[np.float32]
+    """`[K]`, how likely each of them is heard."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +65,8 @@ class Localization:
     kinds: tuple[str, ...] = ()
     """What each of the peaks is taken for, in plain words; "" where that isn't known."""
     heard: tuple[tuple[str, float], ...] = ()
-    """The kinds that are heard most, each with its probability, strongest first."""
+    """The kinds that are heard most, each with its probability, strongest first: three at most,
+    from 0.1 on."""
 
     def mirrored(self) -> Localization:
         """Of the picture with left and right exchanged."""
@@ -71,14 +91,25 @@ def describe(
     silent: bool,
     t: Thresholds,
     evidence: Callable[[Peak], Evidence] | None = None,
+    named: Named | None = None,
 ) -> Localization:
     """The localization of one moment from its map (`[m, n]`, ignored when `silent`); `evidence`
-    says what carried a peak of it."""
+    says what carried a peak of it, `named` what is what. Two things of different kinds that touch
+    are two."""
     map_ = np.zeros_like(map_) if silent else map_
+    named = None if silent else named
     score = float(map_.max())
     state: State = "sounding" if score >= t.sounding else "unseen" if score < t.unseen else "unsure"
-    regions = _regions(map_, t.glow) if score >= t.glow and not silent else []
-    peaks = tuple(peak for peak, _ in regions)
+    glows = score >= t.glow and not silent
+    regions = _regions(map_, t.glow, named.kinds if named else None) if glows else []
+    peaks = tuple(peak for _, peak, _ in regions)
+    carried = tuple(map(evidence, peaks)) if evidence else ()
+    kinds: tuple[str, ...] = ()
+    if named:
+        kinds = tuple(named.words[kind] if kind >= 0 else "" for kind, _, _ in regions)
+        if carried:
+            pairs = zip(kinds, carried, strict=True)
+            kinds = tuple(kind if by == "network" else "" for kind, by in pairs)
     return Localization(
         time,
         map_,
@@ -86,30 +117,79 @@ def describe(
         "silent" if silent else state,
         score,
         peaks,
-        tuple(box for _, box in regions),
-        tuple(map(evidence, peaks)) if evidence else (),
+        tuple(box for _, _, box in regions),
+        carried,
+        kinds,
+        _most_heard(named) if named else (),
     )
 
 
-def _regions(map_: Map, threshold: float) -> list[tuple[Peak, Box]]:
-    """Peak and box of each 4-connected region of cells at or over `threshold`."""
+def _most_heard(named: Named) -> tuple[tuple[str, float], ...]:
+    most = np.argsort(-named.heard, kind="stable")[:HEARD_MOST]
+    return tuple(
+        (named.words[k], float(named.heard[k])) for k in most if named.heard[k] >= HEARD_LEAST
+    )
+
+
+Cell = tuple[int, int]
+
+
+def _regions(map_: Map, threshold: float, kinds: Kinds | None) -> list[tuple[int, Peak, Box]]:
+    """Kind, peak and box of each 4-connected region of cells at or over `threshold` that are of one
+    kind, or of any (-1) where `kinds` are unknown."""
     rows, columns = map_.shape
-    left = {(int(y), int(x)) for y, x in zip(*np.nonzero(map_ >= threshold), strict=True)}
+    glowing = [(int(y), int(x)) for y, x in zip(*np.nonzero(map_ >= threshold), strict=True)]
+    of = dict.fromkeys(glowing, -1)
+    if kinds is not None:
+        _tell_apart(of, kinds, map_, threshold)
     found = []
-    while left:
-        region = [left.pop()]
-        for y, x in region:
-            for cell in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
-                if cell in left:
-                    left.remove(cell)
-                    region.append(cell)
+    for region in _connected(of):
         y, x = max(region, key=lambda cell: float(map_[cell]))
         p = float(map_[y, x])
         y0, x0 = min(r for r, _ in region), min(c for _, c in region)
         y1, x1 = max(r for r, _ in region) + 1, max(c for _, c in region) + 1
         peak = ((x + 0.5) / columns, (y + 0.5) / rows, p)
-        found.append((peak, (x0 / columns, y0 / rows, x1 / columns, y1 / rows, p)))
-    return sorted(found, key=lambda item: -item[0][2])
+        box = (x0 / columns, y0 / rows, x1 / columns, y1 / rows, p)
+        found.append((of[y, x], peak, box))
+    return sorted(found, key=lambda item: -item[1][2])
+
+
+def _tell_apart(of: dict[Cell, int], kinds: Kinds, map_: Map, threshold: float) -> None:
+    """Gives each of the cells its kind, and what is `TINY` and `WEAK` that of its strongest
+    neighbour."""
+    whole = _connected(of)
+    of.update({cell: int(kinds[cell]) for cell in of})
+    for region in whole:
+        best = max(float(map_[cell]) for cell in region)
+        few = threshold + WEAK * (best - threshold)
+        for part in _connected({cell: of[cell] for cell in region}):
+            if len(part) <= TINY and max(float(map_[cell]) for cell in part) < few:
+                around = [next_ for cell in part for next_ in _beside(cell) if next_ in of]
+                around = [cell for cell in around if cell not in part]
+                if around:
+                    kind = of[max(around, key=lambda cell: float(map_[cell]))]
+                    of.update(dict.fromkeys(part, kind))
+
+
+def _connected(of: dict[Cell, int]) -> list[list[Cell]]:
+    """The cells in parts of one kind each, 4-connected."""
+    left = dict(of)
+    parts = []
+    while left:
+        first, kind = left.popitem()
+        part = [first]
+        for cell in part:
+            for next_ in _beside(cell):
+                if left.get(next_) == kind:
+                    del left[next_]
+                    part.append(next_)
+        parts.append(part)
+    return parts
+
+
+def _beside(cell: Cell) -> Iterable[Cell]:
+    y, x = cell
+    return (y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)
 
 
 class Gate:

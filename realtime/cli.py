@@ -6,7 +6,6 @@ import importlib.metadata
 import math
 import os
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +13,10 @@ import typer
 
 from avsl.engines.errors import UserError, exit_on_user_error, say, visible
 from avsl.realtime.modes import FILMS, mode_of
-from avsl.realtime.signals import stopping_on_signals
+from avsl.realtime.progress import annotate_all, annotate_one
 
 if TYPE_CHECKING:
     from avsl.engines import Engine
-    from avsl.realtime.films import Report
 
 # What each way to run needs is imported there: a camera's window wants cv2 before av, and a file
 # wants neither cv2 nor sounddevice.
@@ -63,6 +61,10 @@ def live(
             help="What runs the engine: auto, tensorrt, torch, openvino or onnxruntime.",
         ),
     ] = "auto",
+    only: Annotated[
+        str | None, typer.Option(metavar="KINDS", help="Hear only these: dog,acoustic guitar.")
+    ] = None,
+    ignore: Annotated[str | None, typer.Option(metavar="KINDS", help="Never hear these.")] = None,
     events: Annotated[
         Path | None, typer.Option(help="Write what is found as JSON lines; - is the terminal.")
     ] = None,
@@ -129,6 +131,9 @@ def live(
         bool,
         typer.Option("--list-devices", help="Cameras and microphones.", rich_help_panel=LIVE),
     ] = False,
+    list_kinds: Annotated[
+        bool, typer.Option("--list-kinds", help="What the engine knows by name.")
+    ] = False,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
@@ -142,7 +147,7 @@ def live(
 
     avsl-live --camera 0
     """
-    del version, list_devices, demo, verify  # `mode_of` asks for them
+    del version, list_devices, list_kinds, demo, verify  # `mode_of` asks for them
     sources = context.get_parameter_source
     given = [name for name in context.params if getattr(sources(name), "name", "") == "COMMANDLINE"]
     mode = mode_of(given)
@@ -151,6 +156,10 @@ def live(
         from avsl.realtime.sources.devices import list_devices as print_devices
 
         print_devices()
+    elif mode == "list_kinds":
+        from avsl.engines import kinds_of
+
+        print("\n".join(kinds_of(engine)))
     elif mode == "camera":
         from avsl.realtime.live import LiveOptions, run_live  # before anything else of ours
 
@@ -166,6 +175,8 @@ def live(
             window=not no_window,
             engine=engine,
             backend=backend,
+            only=_words(only),
+            ignore=_words(ignore),
             duration=duration or math.inf,
         )
         say(run_live(options).line)
@@ -176,153 +187,40 @@ def live(
     elif mode == FILMS:
         if out is None:
             raise UserError(f"{films[0]}: where to? add -o OUT, a video file or a folder")
-        opened = _open(engine, backend, films)
-        _annotate_all(films, out, opened, every, sound_track, events, overwrite)
+        opened = _open(engine, backend, films, _words(only), _words(ignore))
+        annotate_all(films, out, opened, every, sound_track, events, overwrite)
 
 
-def _open(name: str | None, backend: str, films: list[Path]) -> Engine:
+def _words(listed: str | None) -> tuple[str, ...]:
+    return () if listed is None else tuple(listed.split(","))
+
+
+def _open(
+    name: str | None,
+    backend: str,
+    films: list[Path],
+    only: tuple[str, ...] = (),
+    ignore: tuple[str, ...] = (),
+) -> Engine:
     """The engine for files, whose pictures may go through it many at once. How it runs is said
     where there is something to run it on."""
     from avsl.engines import choose_engine
     from avsl.engines.backends.plans import FILE_BATCH
 
     lines: list[str] = []
-    engine = choose_engine(name, backend, batch=FILE_BATCH, prepare=True, say=lines.append)
+    engine = choose_engine(
+        name,
+        backend,
+        batch=FILE_BATCH,
+        prepare=True,
+        only=only,
+        ignore=ignore,
+        say=lines.append,
+    )
     if any(os.path.lexists(film) for film in films):
         for line in lines:
             say(f"avsl-live: {line}")
     return engine
-
-
-def _annotate(
-    source: Path,
-    target: Path,
-    engine: Engine,
-    every: int,
-    sound_track: int | None,
-    events: Path | None,
-    overwrite: bool,
-) -> Report:
-    """Annotates one file under a progress bar and says what there is to say about it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
-    from avsl.realtime.films import Progress as Done
-    from avsl.realtime.films import annotate
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[frames]} frames"),
-        TextColumn("{task.fields[rate]:.0f} frames/s"),
-        TimeLeft(),
-    )
-    # stdout may be where the events go.
-    console = Console(stderr=True)
-    quiet = not console.is_terminal
-    stop = threading.Event()
-    with (
-        stopping_on_signals(stop) as signals,
-        Progress(*columns, console=console, transient=True, disable=quiet) as bar,
-    ):
-        task = bar.add_task(visible(source.name), total=None, frames=0, rate=0.0)
-
-        def progress(done: Done) -> None:
-            elapsed = bar.tasks[task].elapsed or 0.0
-            bar.update(
-                task,
-                total=done.total,
-                completed=done.done,
-                frames=done.frames,
-                rate=done.frames / max(elapsed, 1e-3),
-            )
-
-        report = annotate(
-            source,
-            target,
-            engine,
-            every=every,
-            sound_track=sound_track,
-            events=events,
-            overwrite=overwrite,
-            progress=progress,
-            stop=stop,
-        )
-    for note in report.notes:
-        say(f"note: {note}")
-    if report.partial:
-        say(f"stopped: what was done is in {report.out}")
-        sys.exit(128 + signals[0])
-    return report
-
-
-def _done(source: Path, report: Report) -> None:
-    rate = report.frames / max(report.seconds, 1e-3)
-    say(f"{source} -> {report.out} ({report.frames} frames, {rate:.0f} frames/s)")
-
-
-def _annotate_all(
-    sources: list[Path],
-    out: Path,
-    engine: Engine,
-    every: int,
-    sound_track: int | None,
-    events: Path | None,
-    overwrite: bool,
-) -> None:
-    from avsl.realtime.films import check_apart, find_videos, targets
-
-    videos = find_videos(sources)
-    if len(sources) == 1 and not sources[0].is_dir() and not _is_folder(out):
-        _done(videos[0], _annotate(videos[0], out, engine, every, sound_track, events, overwrite))
-        return
-    if not _is_folder(out):
-        raise UserError(f"{out}: several videos need a folder to go to; write -o {out.stem}/")
-    if events is not None:
-        raise UserError(f"{events}: --events is for one video; give one FILE and one OUT")
-    places = targets(videos, out)
-    check_apart(videos, places)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: can't be made; {error.strerror}") from None
-    _say_what_is_left_out(sources, out)
-    there, failed = 0, []
-    for video, place in zip(videos, places, strict=True):
-        if place.exists() and not overwrite:
-            there += 1
-            continue
-        try:
-            _done(video, _annotate(video, place, engine, every, sound_track, None, overwrite))
-        except UserError as error:
-            say(f"error: {error}")
-            failed.append(video)
-    if there:
-        say(f"{there} of {len(videos)} there already in {out}; --overwrite makes them anew")
-    if failed:
-        names = ", ".join(str(video) for video in failed)
-        say(f"{len(failed)} of {len(videos)} failed: {names}")
-        sys.exit(2 if len(videos) == 1 else 1)
-
-
-def _say_what_is_left_out(sources: list[Path], out: Path) -> None:
-    """A folder stands for the films in it, not for those in folders of its own."""
-    for source in sources:
-        inner = [
-            path.name
-            for path in (sorted(source.iterdir()) if source.is_dir() else [])
-            if path.is_dir() and not path.name.startswith(".") and not path.samefile(out)
-        ]
-        if inner:
-            names = ", ".join(inner)
-            say(f"note: {source}: folders in it are left out: {names}")
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether an OUT is meant as a folder: it is one, or is named like one."""
-    return path.is_dir() or not (path.suffix or path.exists())
 
 
 def _demo(
@@ -352,7 +250,7 @@ def _demo(
             task = bar.add_task("drawing a scene", total=1.0)
             moving = engine.spec.name == "motion"
             what = draw_demo(clip, moving, lambda share: bar.update(task, completed=share))
-        _annotate(clip, target, engine, every, None, events, overwrite=True)
+        annotate_one(clip, target, engine, every, None, events, overwrite=True)
     print(
         f"{visible(str(target))}: {what}; what sounds glows.\n"
         "Next: avsl-live YOUR.mp4 -o out.mp4, or avsl-live --camera 0",

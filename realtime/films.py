@@ -134,6 +134,11 @@ def _drawn(
     frames: Iterator[Frame], sound: Sound, engine: Engine, every: int
 ) -> Iterator[tuple[Frame, Localization]]:
     """The pictures in order, with what is found drawn on them."""
+    first = next(frames, None)
+    if first is None:
+        return
+    frames = itertools.chain([first], frames)
+    engine = engine.for_pictures(first.picture.height, first.picture.width)
     if every == 1 and on_gpu(engine):
         from avsl.realtime.drawing.gpu_overlay import drawn_on_gpu
 

@@ -78,7 +78,14 @@ def run_live(
     check_sinks(options, len(sinks))
     if options.window:
         check_display()
-    engine = engine or choose_engine(options.engine, options.backend, prepare=True, say=_say)
+    engine = engine or choose_engine(
+        options.engine,
+        options.backend,
+        prepare=True,
+        only=options.only,
+        ignore=options.ignore,
+        say=_say,
+    )
     session = _Session(options, engine, source, tuple(sinks))
     with stopping_on_signals(session.stop), _what_is_there_frozen():
         try:
@@ -123,7 +130,7 @@ class _Session:
         """Localizes the newest picture whose sound is here, over and over. Pictures that come while
         it does so overwrite each other and never reach it."""
         spec = self.engine.spec.window
-        localize = _localizing(self.engine)
+        localize = None
         wait_s = WAITING_S + self.options.late_s
         waiting: deque[Frame] = deque(maxlen=math.ceil(wait_s * self.options.fps) + 1)
         seen = 0
@@ -140,6 +147,9 @@ class _Session:
             frame = next(f for f in ready if f.time > ready[-1].time - spec.hop / spec.rate)
             while waiting.popleft() is not frame:
                 pass
+            if localize is None:
+                shape = frame.picture.height, frame.picture.width
+                localize = _localizing(self.engine.for_pictures(*shape))
             localization, tinted = localize(frame, self.timeline)
             self.latest = localization
             self.maps.tick()
@@ -166,8 +176,10 @@ class _Session:
         self.source.open()
         for sink in sinks_of(options, spec, self.source):
             self.sinks = (*self.sinks, sink)
-        first = self.engine.maps()  # a network's first run takes longer than all others
-        first.watch(0.0, np.zeros((*spec.picture_size, 3), np.uint8), self.timeline)
+        width, height = options.size
+        likely = self.engine.for_pictures(height, width)
+        first = likely.maps()  # a network's first run takes longer than all others
+        first.watch(0.0, np.zeros((*likely.spec.picture_size, 3), np.uint8), self.timeline)
         first.map()
         if options.window:
             self.sinks = (*self.sinks, Screen(self, spec.thresholds, options.in_step))

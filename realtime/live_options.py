@@ -29,6 +29,9 @@ class LiveOptions:
     engine: str | None = None
     backend: str = "auto"
     """What runs the engine; see `open_engine`."""
+    only: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    """Kinds that alone, or that never, are heard; see `choose_engine`."""
     out: Path | None = None
     """File for the pictures with overlay, and the sound."""
     record: Path | None = None

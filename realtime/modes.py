@@ -8,15 +8,18 @@ from avsl.engines.errors import UserError
 
 FILMS = "films"
 ENGINE = ("engine", "backend")
+KINDS = ("only", "ignore")
 SINKS = ("out", "events", "overwrite")
 OPTIONS = {
     "list_devices": (),
+    "list_kinds": ("engine",),
     "camera": (
-        *ENGINE, *SINKS, "microphone", "record", "in_step", "av_offset", "no_window", "duration",
+        *ENGINE, *KINDS, *SINKS,
+        "microphone", "record", "in_step", "av_offset", "no_window", "duration",
     ),
     "demo": (*ENGINE, *SINKS, "every"),
     "verify": (*ENGINE, "out", "overwrite", "files"),
-    FILMS: (*ENGINE, *SINKS, "every", "sound_track", "files"),
+    FILMS: (*ENGINE, *KINDS, *SINKS, "every", "sound_track", "files"),
 }  # fmt: skip
 """What each way knows, by the names of the command's parameters; all but films are named by an
 option of their own."""

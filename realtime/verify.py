@@ -131,6 +131,7 @@ def verify(source: Path, other: Path | None, engine: Engine, strip: Path) -> Ver
     noisy = _Noise(source, sound.timeline)
     names = ("own sound", "silence", "noise", "other sound")
     hearings = [Hearing(name) for name in names]
+    engine = engine.for_pictures(video.height, video.width)
     localizers = [Localizer(engine) for _ in names]
     resize = Resizer(engine.spec.picture_size)
     seconds = min(video.seconds or LONGEST_S, LONGEST_S)

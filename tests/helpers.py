@@ -32,6 +32,9 @@ class ToneEngine:
         meta={},
     )
 
+    def for_pictures(self, height: int, width: int) -> ToneEngine:
+        return self
+
     def maps(self) -> NetworkMaps:
         return NetworkMaps(self)
 
@@ -101,6 +104,7 @@ def make_video(
     sound_first: bool = False,
     aspect: Fraction | None = None,
     title: str = "",
+    paint: Callable[[int, int, int], np.ndarray] = test_picture,
     container_options: dict[str, str] | None = None,
 ) -> Path:
     """Writes a small video. `times` (seconds) overrides the even times of `rate`."""
@@ -124,7 +128,7 @@ def make_video(
 
         def write_pictures() -> None:
             for index, time in enumerate(times):
-                rgb = test_picture(index, *size)
+                rgb = paint(index, *size)
                 frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pixels)
                 frame.pts, frame.time_base = round(time / base), base
                 for name, value in (tags or {}).items():

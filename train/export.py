@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from avsl.engines.bundle import GRAPHS, SCHEMA, sha256
+from avsl.engines.bundle import GRAPHS, LARGEST_SIDE, SCHEMA, load_bundle, sha256
 from avsl.engines.networks import Ensemble
 from avsl.engines.networks.parts import fold_batch_norm, unit
 from avsl.train.data.views import pictures_to_input
@@ -87,16 +88,11 @@ def export_graphs(ensemble: Ensemble, folder: Path) -> None:
     samples = torch.zeros(2, spec.window)
     picture = torch.zeros(2, *spec.picture_size, 3, dtype=torch.uint8)
     embedding = torch.zeros(2, embedding_size(ensemble))
-    batch = torch.export.Dim("batch", max=64)
-    _export(SoundGraph(frozen), (samples,), ["samples"], "embedding", batch, folder / GRAPHS[0])
-    _export(
-        PictureGraph(frozen),
-        (picture, embedding),
-        ["picture", "embedding"],
-        "map",
-        batch,
-        folder / GRAPHS[1],
-    )
+    rows = {0: torch.export.Dim("batch", max=64)}
+    sound = {"samples": (samples, rows)}
+    _export(SoundGraph(frozen), sound, ["embedding"], folder / GRAPHS[0])
+    seen = {"picture": (picture, rows), "embedding": (embedding, rows)}
+    _export(PictureGraph(frozen), seen, ["map"], folder / GRAPHS[1])
 
 
 def embedding_size(ensemble: Ensemble) -> int:
@@ -106,23 +102,22 @@ def embedding_size(ensemble: Ensemble) -> int:
 
 def _export(
     module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    names: list[str],
-    output: str,
-    batch: Any,
+    inputs: dict[str, tuple[Tensor, dict[int, Any]]],
+    outputs: list[str],
     path: Path,
 ) -> None:
+    """Writes a graph; of each input, an example and which of its sides may be any."""
     # The exporter reports its progress and torch's own deprecations; none of it is for our user.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module.eval(),
-            inputs,
+            tuple(example for example, _ in inputs.values()),
             str(path),
-            input_names=names,
-            output_names=[output],
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            input_names=[*inputs],
+            output_names=outputs,
+            dynamic_shapes=tuple(sides for _, sides in inputs.values()),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -154,13 +149,8 @@ def write_bundle(
 
     `scores` are empty until `add_scores` has measured them on the bundle itself.
     """
-    beside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    export_graphs(ensemble, beside)
     spec = ensemble.spec
     meta = {
-        "schema": SCHEMA,
         "name": name,
         "version": version,
         "window": {**WINDOW, "length": spec.window},
@@ -172,10 +162,74 @@ def write_bundle(
         "networks": [network.spec.to_dict() for network in ensemble.members],
         "combine": ensemble.combine,
         "training": training,
-        "scores": {},
-        "sha256": {graph: sha256(beside / graph) for graph in GRAPHS},
     }
-    _write_meta(beside, meta)
+    _write(folder, meta, lambda beside: export_graphs(ensemble, beside))
+
+
+def write_kinds_bundle(
+    sound: nn.Module,
+    picture: nn.Module,
+    folder: Path,
+    *,
+    name: str,
+    version: str,
+    kinds: Sequence[str],
+    window: int,
+    picture_size: tuple[int, int],
+    map_size: tuple[int, int],
+    picture_step: int | None = None,
+    thresholds: dict[str, float],
+    training: dict[str, Any],
+) -> None:
+    """Writes the bundle of networks that know things by name, as `write_bundle` does. They are
+    exported as they are: batch norms folded (`fold_batch_norm`), what is to be half in half.
+
+    Args:
+        sound: from samples `[B, S]` to how likely each kind is heard, `[B, K]` float32.
+        picture: from pictures `[B, h, w, 3]` uint8 and that to a map `[B, m, n]` and kinds
+            `[B, m, n]` int32, as `networks.kinds.joined` gives them.
+        window: samples, S.
+        picture_size: with `picture_step`, which divides it, the largest there is room for;
+            `picture` must then take any height and width that it divides. What it does must not ask
+            for a side's length: `F.interpolate` by `scale_factor`, means by `mean((2, 3))`.
+    """
+    meta = {
+        "name": name,
+        "version": version,
+        "kinds": list(kinds),
+        "window": {**WINDOW, "length": window},
+        "picture_size": list(picture_size),
+        **({"picture_step": picture_step} if picture_step else {}),
+        "map_size": list(map_size),
+        "thresholds": thresholds,
+        "training": training,
+    }
+    rows: dict[int, Any] = {0: torch.export.Dim("batch", max=64)}
+    sides = dict(rows)
+    if picture_step:
+        for axis, side in ((1, "rows"), (2, "columns")):
+            most = LARGEST_SIDE // picture_step
+            sides[axis] = picture_step * torch.export.Dim(side, max=most)
+    pixels = torch.zeros(2, *picture_size, 3, dtype=torch.uint8)
+    heard = torch.zeros(2, len(kinds))
+
+    def graphs(beside: Path) -> None:
+        samples = {"samples": (torch.zeros(2, window), rows)}
+        _export(sound, samples, ["heard"], beside / GRAPHS[0])
+        seen = {"picture": (pixels, sides), "heard": (heard, rows)}
+        _export(picture, seen, ["map", "kind"], beside / GRAPHS[1])
+
+    _write(folder, meta, graphs)
+
+
+def _write(folder: Path, meta: dict[str, Any], graphs: Callable[[Path], None]) -> None:
+    beside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    graphs(beside)
+    hashes = {graph: sha256(beside / graph) for graph in GRAPHS}
+    _write_meta(beside, {"schema": SCHEMA, **meta, "scores": {}, "sha256": hashes})
+    load_bundle(beside)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 from avsl.engines.backends.machine import network_threads
 from avsl.engines.bundle import Bundle, check_graph
-from avsl.engines.engine import Embedding, NetworkMaps
+from avsl.engines.engine import Embedding, NetworkMaps, Seen
 from avsl.engines.errors import UserError
 from avsl.engines.localization import Map
 from avsl.engines.pictures import Picture
@@ -51,25 +52,46 @@ class OpenVinoEngine:
             hint = {"INFERENCE_PRECISION_HINT": precision}
             return core.compile_model(model, "CPU", {**settings, **hint}).create_infer_request()
 
-        def read(path: Path, **shapes: list[int]) -> Any:
+        def read(path: Path) -> Any:
             model = core.read_model(str(path))
             inputs = {port.get_any_name(): _shape(port) for port in model.inputs}
-            check_graph(bundle, path, inputs, _shape(model.outputs[0]))
-            model.reshape(shapes)
+            outputs = {_name(port, i): _shape(port) for i, port in enumerate(model.outputs)}
+            check_graph(bundle, path, inputs, outputs)
             return model
 
         try:
             path = bundle.sound_graph
-            sound = read(path, samples=[1, bundle.window.length])
+            sound = read(path)
+            sound.reshape({"samples": [1, bundle.window.length]})
             front, encoder = _split(ov, sound) if self.precision == "bf16" else (None, sound)
             self._front = opened(front, "f32") if front else None
             self._sound = opened(encoder, self.precision)
             path = bundle.picture_graph
-            shapes = {"picture": [1, *bundle.picture_size, 3]}
-            picture = read(path, **shapes, embedding=[1, bundle.embedding_size])
-            self._picture = opened(picture, self.precision)
+            self._graph = read(path)
         except RuntimeError as error:  # what OpenVINO raises has no narrower public base
             raise UserError(f"{path}: OpenVINO can't load it ({_reason(error)})") from None
+        self._open = opened
+        self._opened: dict[tuple[int, int], Any] = {}
+        """The picture graph for pictures of one size each."""
+        self._picture = self._for_size(bundle.picture_size)
+
+    def _for_size(self, size: tuple[int, int]) -> Any:
+        if size not in self._opened:
+            join = {self.bundle.join: [1, self.bundle.embedding_size]}
+            try:
+                graph = self._graph.clone()
+                graph.reshape({"picture": [1, *size, 3], **join})
+                self._opened[size] = self._open(graph, self.precision)
+            except RuntimeError as error:  # as above
+                path = self.bundle.picture_graph
+                raise UserError(f"{path}: OpenVINO can't load it ({_reason(error)})") from None
+        return self._opened[size]
+
+    def for_pictures(self, height: int, width: int) -> OpenVinoEngine:
+        other = copy.copy(self)
+        other.spec = other.bundle = self.bundle.fitted(height, width)
+        other._picture = self._for_size(other.bundle.picture_size)
+        return other
 
     def maps(self) -> NetworkMaps:
         return NetworkMaps(self)
@@ -78,18 +100,28 @@ class OpenVinoEngine:
         values = [samples[None]]
         if self._front:
             values = list(self._run(self._front, values, share_outputs=True).values())
-        out: Embedding = self._run(self._sound, values)[0][0]
+        out: Embedding = self._run(self._sound, values)["heard" if self.bundle.kinds else 0][0]
         return out
 
     def localize(self, picture: Picture, embedding: Embedding) -> Map:
-        out: Map = self._run(self._picture, [picture[None], embedding[None]])[0][0]
+        values = {"picture": picture[None], self.bundle.join: embedding[None]}
+        out: Map = self._run(self._picture, values)["map" if self.bundle.kinds else 0][0]
         return out
 
-    def _run(self, request: Any, values: list[Any], **options: bool) -> Any:
+    def localize_kinds(self, picture: Picture, heard: Embedding) -> Seen:
+        values = {"picture": picture[None], "heard": heard[None]}
+        made = self._run(self._picture, values)
+        return Seen(made["map"][0], made["kind"][0])
+
+    def _run(self, request: Any, values: Any, **options: bool) -> Any:
         try:
             return request.infer(values, share_inputs=True, **options)
         except RuntimeError as error:
             raise UserError(f"{self.spec.name}: can't be run ({_reason(error)})") from None
+
+
+def _name(port: Any, number: int) -> str:
+    return port.get_any_name() if port.get_names() else str(number)
 
 
 def _shape(port: Any) -> list[int | None]:

@@ -49,6 +49,9 @@ class TensorRtEngine(DeviceEngine):
         sound, picture = graphs
         super().__init__(bundle, sound, picture, device)
 
+    def for_pictures(self, height: int, width: int) -> TensorRtEngine:
+        return self  # a plan is for pictures of one size
+
     @property
     def why(self) -> str:
         return f"{super().why}, {' and '.join(sorted(self.precisions))}"
@@ -70,22 +73,26 @@ class PlanGraph:
         self._label, self._device = wanted.label, device
         self._batch = max(largest[0] for _, _, largest in wanted.profile.values())
         self._inputs = tuple(wanted.profile)
-        dtypes = {trt.DataType.FLOAT: torch.float32, trt.DataType.UINT8: torch.uint8}
+        dtypes = {
+            trt.DataType.FLOAT: torch.float32,
+            trt.DataType.UINT8: torch.uint8,
+            trt.DataType.INT32: torch.int32,
+        }
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         self._dtypes = {name: dtypes.get(self._engine.get_tensor_dtype(name)) for name in names}
-        outputs = [name for name in names if name not in self._inputs]
-        if len(outputs) != 1 or None in self._dtypes.values() or not {*self._inputs} < {*names}:
+        self.outputs = [name for name in names if name not in self._inputs]
+        if not self.outputs or None in self._dtypes.values() or not {*self._inputs} < {*names}:
             raise NoPlan(f"the plan {wanted.label} has other inputs and outputs: {names}")
-        self._output = outputs[0]
         # A CUDA graph keeps to the context that it was captured from, and that to its shapes:
         # single rows have one of their own.
         self._contexts: dict[bool, Any] = {}
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         rows = len(inputs[0])
         if rows > self._batch:
             parts = zip(*(torch.split(x, self._batch) for x in inputs), strict=True)
-            return torch.cat([self(*part) for part in parts])
+            made = zip(*(self(*part) for part in parts), strict=True)
+            return tuple(torch.cat(output) for output in made)
         context = self._contexts.get(rows == 1)
         if context is None:
             context = self._contexts[rows == 1] = self._engine.create_execution_context()
@@ -96,13 +103,16 @@ class PlanGraph:
                 raise ValueError(f"{name}: {x.dtype} on {x.device}")
             self._must(context.set_input_shape(name, tuple(x.shape)), f"set_input_shape {name}")
             self._must(context.set_tensor_address(name, x.data_ptr()), "set_tensor_address")
-        shape = tuple(context.get_tensor_shape(self._output))
-        out = torch.empty(shape, dtype=self._dtypes[self._output], device=self._device)
-        self._must(context.set_tensor_address(self._output, out.data_ptr()), "set_tensor_address")
+        outputs = []
+        for name in self.outputs:
+            shape = tuple(context.get_tensor_shape(name))
+            out = torch.empty(shape, dtype=self._dtypes[name], device=self._device)
+            self._must(context.set_tensor_address(name, out.data_ptr()), "set_tensor_address")
+            outputs.append(out)
         cuda = self._device.type == "cuda"
         stream = torch.cuda.current_stream(self._device).cuda_stream if cuda else 0
         self._must(context.execute_async_v3(stream), "execute_async_v3")
-        return out
+        return tuple(outputs)
 
     def _must(self, done: bool, what: str) -> None:
         """TensorRT says by a bool what went wrong, and why in its log."""

@@ -23,7 +23,8 @@ from avsl.engines.backends.onnx_file import read_graph
 from avsl.engines.bundle import Bundle, check_graph
 from avsl.engines.errors import UserError
 
-DTYPES = {1: torch.float32, 10: torch.float16}
+FLOAT, HALF = 1, 10
+DTYPES = {FLOAT: torch.float32, HALF: torch.float16, 6: torch.int32}
 """TensorProto.DataType, what graphs cast to."""
 
 
@@ -45,13 +46,13 @@ class TorchEngine(DeviceEngine):
         graphs = []
         for path in (bundle.sound_graph, bundle.picture_graph):
             graphs.append(TorchGraph(path, device, half=half))
-            check_graph(bundle, path, graphs[-1].inputs, graphs[-1].output)
+            check_graph(bundle, path, graphs[-1].inputs, graphs[-1].outputs)
         sound, picture = graphs
         super().__init__(bundle, sound, picture, device)
 
 
 class TorchGraph:
-    """An ONNX graph as a function of tensors.
+    """An ONNX graph as a function of tensors, to a tensor or to a tuple of them.
 
     Args:
         half: compute in half precision where the graph does; else all in single.
@@ -62,9 +63,8 @@ class TorchGraph:
 
     def __init__(self, path: Path, device: torch.device, *, half: bool) -> None:
         graph = read_graph(path)
-        self._inputs, (self._output,) = graph.inputs, graph.outputs
         self.inputs = {name: graph.shapes[name] for name in graph.inputs}
-        self.output = graph.shapes[self._output]
+        self.outputs = {name: graph.shapes[name] for name in graph.outputs}
         self._constants: dict[str, Any] = {
             name: _constant(values, device, half) for name, values in graph.constants.items()
         }
@@ -80,8 +80,8 @@ class TorchGraph:
             ]
             tensors = tuple(name for name in node.inputs if name not in numbers)
             attributes = node.attributes
-            if node.op == "Cast" and not half:
-                attributes = {**attributes, "to": 1}
+            if node.op == "Cast" and attributes["to"] == HALF and not half:
+                attributes = {**attributes, "to": FLOAT}
             try:
                 assert known.issuperset(tensors)
                 lists = (graph.constants[name].reshape(-1).tolist() for name in numbers)
@@ -97,12 +97,12 @@ class TorchGraph:
         last = {name: i for i, (_, tensors, _) in enumerate(self._steps) for name in tensors}
         self._ends: list[list[str]] = [[] for _ in self._steps]
         for name, i in last.items():
-            if name and name not in self._constants:
+            if name and name not in self._constants and name not in self.outputs:
                 self._ends[i].append(name)
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         values = {"": None, **self._constants}
-        values.update(zip(self._inputs, inputs, strict=True))
+        values.update(zip(self.inputs, inputs, strict=True))
         # Without TF32, which rounds what single precision multiplies to ten bits.
         with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
             for (step, tensors, outputs), ends in zip(self._steps, self._ends, strict=True):
@@ -111,7 +111,8 @@ class TorchGraph:
                 values.update(zip(outputs, many, strict=True))
                 for name in ends:
                     del values[name]
-        return values[self._output]
+        made = tuple(values[name] for name in self.outputs)
+        return made if len(made) > 1 else made[0]
 
 
 def _constant(values: NDArray[Any], device: torch.device, half: bool) -> Tensor | float:
@@ -139,23 +140,37 @@ def _cast(a: Attributes) -> Step:
 
 def _conv(a: Attributes) -> Step:
     assert a.get("auto_pad", "NOTSET") == "NOTSET"
-    strides, pads = a["strides"], _both_sides(a["pads"])
+    strides, (around, pads) = a["strides"], _paddings(a["pads"])
     convolve: Step = F.conv1d if len(strides) == 1 else F.conv2d
-    return lambda x, w, b=None: convolve(x, w, b, strides, pads, a["dilations"], a.get("group", 1))
+    rest = strides, pads, a["dilations"], a.get("group", 1)
+    return lambda x, w, b=None: convolve(around(x), w, b, *rest)
+
+
+def _conv_transpose(a: Attributes) -> Step:
+    assert a.get("auto_pad", "NOTSET") == "NOTSET"
+    assert not any([*a.get("pads", []), *a.get("output_padding", [])])
+    assert set(a.get("dilations", [1])) == {1}
+    strides, group = a["strides"], a.get("group", 1)
+    convolve: Step = F.conv_transpose1d if len(strides) == 1 else F.conv_transpose2d
+    return lambda x, w, b=None: convolve(x, w, b, strides, groups=group)
 
 
 def _max_pool(a: Attributes) -> Step:
-    kernel, strides, pads, dilations = _pooling(a)
+    kernel, strides, both, dilations = _pooling(a)
+    half = len(both) // 2
+    pads = both[:half]
+    assert pads == both[half:]
     pool: Step = F.max_pool1d if len(kernel) == 1 else F.max_pool2d
     return lambda x: pool(x, kernel, strides, pads, dilations)
 
 
 def _average_pool(a: Attributes) -> Step:
-    kernel, strides, pads, dilations = _pooling(a)
-    assert not any(pads)
+    kernel, strides, both, dilations = _pooling(a)
+    assert a.get("count_include_pad", 0) or not any(both)
     assert set(dilations) == {1}
+    around, pads = _paddings(both)
     pool: Step = F.avg_pool1d if len(kernel) == 1 else F.avg_pool2d
-    return lambda x: pool(x, kernel, strides)
+    return lambda x: pool(around(x), kernel, strides, pads)
 
 
 def _pooling(a: Attributes) -> tuple[list[int], list[int], list[int], list[int]]:
@@ -163,15 +178,25 @@ def _pooling(a: Attributes) -> tuple[list[int], list[int], list[int], list[int]]
     assert a.get("auto_pad", "NOTSET") == "NOTSET"
     kernel = a["kernel_shape"]
     ones = [1] * len(kernel)
-    pads = _both_sides(a.get("pads", [0, 0] * len(kernel)))
+    pads = a.get("pads", [0, 0] * len(kernel))
     return kernel, a.get("strides", ones), pads, a.get("dilations", ones)
 
 
-def _both_sides(pads: list[int]) -> list[int]:
-    """Paddings `[begins, ends]` as torch takes them, the same on both sides."""
-    half = len(pads) // 2
-    assert pads[:half] == pads[half:]
-    return pads[:half]
+def _paddings(both: list[int]) -> tuple[Step, list[int]]:
+    """Of paddings with zeros `[begins, ends]`: what puts on those that differ between two sides,
+    and what is the same on both, as torch takes it."""
+    half = len(both) // 2
+    if both[:half] == both[half:]:
+        return lambda x: x, both[:half]
+    return _pad({}, [0, 0, *both[:half], 0, 0, *both[half:]]), [0] * half
+
+
+def _pad(a: Attributes, both: list[int]) -> Step:
+    assert a.get("mode", "constant") == "constant"
+    half = len(both) // 2
+    # torch counts from the last axis.
+    pads = [n for axis in reversed(range(half)) for n in (both[axis], both[half + axis])]
+    return lambda x, value=None: F.pad(x, pads, value=value or 0.0)
 
 
 def _gemm(a: Attributes) -> Step:
@@ -180,9 +205,12 @@ def _gemm(a: Attributes) -> Step:
 
 
 def _resize(a: Attributes, scales: list[float]) -> Step:
+    assert scales[:2] == [1, 1]
+    if a["mode"] == "linear":
+        assert (a["coordinate_transformation_mode"], len(scales)) == ("half_pixel", 4)
+        return lambda x, _: F.interpolate(x, scale_factor=scales[2:], mode="bilinear")
     assert (a["mode"], a["nearest_mode"]) == ("nearest", "floor")
     assert a["coordinate_transformation_mode"] == "asymmetric"
-    assert scales[:2] == [1, 1]
     return lambda x, _: F.interpolate(x, scale_factor=scales[2:], mode="nearest")
 
 
@@ -196,6 +224,25 @@ def _reduce(operation: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[
 def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     (axis,) = axes
     return x.prod(axis, keep)
+
+
+def _argmax(a: Attributes) -> Step:
+    assert not a.get("select_last_index", 0)
+    return lambda x: x.argmax(a.get("axis", 0), bool(a.get("keepdims", 1)))
+
+
+def _slice(a: Attributes, starts: list[int], ends: list[int], *more: list[int]) -> Step:
+    axes, steps = (*more, [], [])[:2]
+    assert set(steps) <= {1}
+    places = [slice(start, end) for start, end in zip(starts, ends, strict=True)]
+
+    def cut(x: Tensor) -> Tensor:
+        at = [slice(None)] * x.ndim
+        for axis, place in zip(axes or range(len(places)), places, strict=True):
+            at[axis] = place
+        return x[tuple(at)]
+
+    return cut
 
 
 def _split(a: Attributes, sizes: list[int] | None = None) -> Step:
@@ -233,17 +280,22 @@ def _plain(operation: Step) -> Callable[[Attributes], Step]:
 
 OPERATIONS: dict[str, Callable[..., Step]] = {
     "Add": _plain(operator.add),
+    "ArgMax": _argmax,
     "AveragePool": _average_pool,
     "Cast": _cast,
     "Clip": _plain(lambda x, low, high=None: torch.clamp(x, low, high)),
     "Concat": lambda a: lambda *x: torch.cat(x, a["axis"]),
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
     "Div": _plain(operator.truediv),
+    "Exp": _plain(torch.exp),
     "Gemm": _gemm,
     "Log": _plain(torch.log),
+    "MatMul": _plain(torch.matmul),
     "Max": _plain(torch.maximum),
     "MaxPool": _max_pool,
     "Mul": _plain(operator.mul),
+    "Pad": _pad,
     "Pow": _plain(operator.pow),
     "ReduceMax": _reduce(torch.amax),
     "ReduceMean": _reduce(torch.mean),
@@ -253,6 +305,8 @@ OPERATIONS: dict[str, Callable[..., Step]] = {
     "Reshape": _reshape,
     "Resize": _resize,
     "Sigmoid": _plain(torch.sigmoid),
+    "Slice": _slice,
+    "Softmax": lambda a: lambda x: x.softmax(a.get("axis", -1)),
     "Split": _split,
     "Sqrt": _plain(torch.sqrt),
     "Sub": _plain(operator.sub),

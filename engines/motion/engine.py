@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl.engines.bundle import EngineSpec, Thresholds
-from avsl.engines.localization import Evidence, Map, Peak
+from avsl.engines.localization import Evidence, Map, Named, Peak
 from avsl.engines.motion.steady import Luma, luma, moved
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import SoundTimeline, WindowSpec
@@ -72,6 +72,9 @@ class MotionEngine:
     """The engine that needs no bundle: maps from motion alone."""
 
     spec = SPEC
+
+    def for_pictures(self, height: int, width: int) -> MotionEngine:
+        return self
 
     def maps(self) -> MotionMaps:
         return MotionMaps(SPEC)
@@ -165,6 +168,9 @@ class MotionMaps:
 
     def evidence(self, peak: Peak) -> Evidence:
         return "motion"
+
+    def named(self) -> Named | None:
+        return None
 
     def _remembered(self, newest: int) -> tuple[NDArray[np.int64], Array]:
         """The bins up to `newest` that are looked back on, and what they count, 1 in all: those

@@ -47,6 +47,7 @@ def staged(source: Path, target: Path, engine: Any) -> dict[str, float]:
     """The loop of `annotate`, its parts timed one by one, in ms a picture; encoding goes on in
     x264's own threads beside the others, and what is timed of it is what the loop waits."""
     from avsl.engines import Resizer, describe, level_db
+    from avsl.engines.engine import named
     from avsl.realtime.drawing.overlay import Overlay
     from avsl.realtime.sinks.video_file import VideoWriter
     from avsl.realtime.sources.film_sound import Sound
@@ -54,11 +55,14 @@ def staged(source: Path, target: Path, engine: Any) -> dict[str, float]:
 
     window, thresholds = engine.spec.window, engine.spec.thresholds
     stages, count = Stages(), 0
-    resize, overlay = Resizer(engine.spec.picture_size), Overlay(thresholds)
     video, sound = open_video(source), Sound(source, window.rate, 4.0)
+    engine = engine.for_pictures(video.height, video.width)
+    resize, overlay = Resizer(engine.spec.picture_size), Overlay(thresholds)
     writer = VideoWriter(target, video)
     frames = video.frames()
-    hop, embedding = None, None
+    hop: int | None = None
+    embedding: Any = None
+    names = None
     maps = None if hasattr(engine, "embed") else engine.maps()
     while True:
         with stages("decode"):
@@ -79,9 +83,14 @@ def staged(source: Path, target: Path, engine: Any) -> dict[str, float]:
                 if hop != window.end(frame.time):
                     hop, embedding = window.end(frame.time), engine.embed(samples)
             with stages("picture network"):
-                map_ = engine.localize(picture, embedding)
+                if engine.spec.kinds:
+                    map_, kinds = engine.localize_kinds(picture, embedding)
+                    names = named(engine.spec, kinds, embedding)
+                else:
+                    map_ = engine.localize(picture, embedding)
         with stages("map"):
-            localization = describe(frame.time, map_, level_db(samples[-800:]), False, thresholds)
+            level = level_db(samples[-800:])
+            localization = describe(frame.time, map_, level, False, thresholds, named=names)
         with stages("overlay"):
             frame.picture.make_writable()
             overlay.draw(frame.picture, localization)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from avsl.engines import Localization, SoundTimeline, UserError, describe
 from avsl.engines.backends.gpu_pictures import GpuResizer
-from avsl.engines.engine import Listener, TensorEngine, checked
-from avsl.engines.localization import Map
+from avsl.engines.engine import Listener, TensorEngine, checked, hearing, named
+from avsl.engines.localization import Map, Named
 from avsl.engines.windows import Samples
 from avsl.realtime.drawing.canvas import Canvas, Plane, Tinted
 from avsl.realtime.drawing.overlay import Overlay, bilinear
@@ -54,6 +54,8 @@ class GpuPictures:
         self._engine, self._overlay, self._most = engine, overlay, most
         self._listen = Listener(engine.spec)
         self._dark = np.zeros(engine.spec.map_size, np.float32)
+        wanted = hearing(engine.spec)
+        self._wanted = None if wanted is None else torch.from_numpy(wanted).to(engine.device)
         self._bench: _Bench | None = None
         self._embedded: tuple[object, Tensor] | None = None
 
@@ -98,13 +100,19 @@ class GpuPictures:
             bench = self._bench_for(pairs[0].frame.picture)
             # New buffers each time: torch keeps pinned memory, and knows when it is free again.
             up, down, maps = (_pinned(there) for there in (bench.planes, bench.planes, bench.maps))
+            names = None
             for pair, places in zip(pairs, bench.views(up[: len(pairs)]), strict=True):
                 for pixels, place in zip(Canvas(pair.frame.picture).channels, places, strict=True):
                     place[...] = pixels
             bench.planes.copy_(up, non_blocking=True)
             bench.resize()
             embedding = self._embed(pairs, len(up))
-            bench.maps.copy_(self._engine.localize_on(bench.pictures, embedding))
+            if self._engine.spec.kinds:
+                found, kinds = self._engine.localize_kinds_on(bench.pictures, embedding)
+                names = _fetched(kinds), _fetched(embedding)
+            else:
+                found = self._engine.localize_on(bench.pictures, embedding)
+            bench.maps.copy_(found)
             bench.tint()
             down.copy_(bench.planes, non_blocking=True)
             maps.copy_(bench.maps, non_blocking=True)
@@ -113,9 +121,14 @@ class GpuPictures:
         def finish() -> Found:
             if done:
                 done.synchronize()
-            count = len(pairs)
-            found = zip(pairs, maps.numpy()[:count], bench.views(down[:count]), strict=True)
-            return [(self._describe(pair, map_), tinted) for pair, map_, tinted in found]
+            spec, rows = self._engine.spec, range(len(pairs))
+            of: list[Named | None] = [None for _ in rows]
+            if names:
+                kinds, heard = (part.numpy() for part in names)
+                of = [named(spec, kinds[row].copy(), heard[row].copy()) for row in rows]
+            seen = maps.numpy()[: len(pairs)], bench.views(down[: len(pairs)])
+            found = zip(pairs, *seen, of, strict=True)
+            return [(self._describe(pair, map_, its), tinted) for pair, map_, tinted, its in found]
 
         return finish
 
@@ -135,14 +148,21 @@ class GpuPictures:
             for row, pair in zip(samples.numpy(), pairs, strict=False):
                 row[:] = 0 if pair.samples is None else pair.samples
             there = samples.to(self._engine.device, non_blocking=True)
-            self._embedded = which, self._engine.embed_on(there)
+            embedded = self._engine.embed_on(there)
+            self._embedded = which, embedded if self._wanted is None else embedded * self._wanted
         return self._embedded[1]
 
-    def _describe(self, pair: Pair, map_: Map) -> Localization:
+    def _describe(self, pair: Pair, map_: Map, names: Named | None = None) -> Localization:
         silent, spec = pair.samples is None, self._engine.spec
         map_ = map_.copy() if silent else checked(map_, spec).copy()
         return describe(
-            pair.frame.time, map_, pair.level, silent, spec.thresholds, lambda peak: "network"
+            pair.frame.time,
+            map_,
+            pair.level,
+            silent,
+            spec.thresholds,
+            lambda peak: "network",
+            names,
         )
 
 
@@ -286,6 +306,11 @@ class _Glow:
 def _pinned(like: Tensor) -> Tensor:
     """Memory of the CPU for a tensor, from which a GPU copies by itself."""
     return torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
+
+
+def _fetched(there: Tensor) -> Tensor:
+    """A copy on the CPU, once the stream has got so far."""
+    return _pinned(there).copy_(there, non_blocking=True)
 
 
 def _captured(work: Callable[[], object], engine: TensorEngine) -> Callable[[], object]:

@@ -31,6 +31,8 @@ def event(localization: Localization) -> dict[str, Any]:
         "peaks": [[round(v, 4) for v in peak] for peak in localization.peaks],
         "boxes": [[round(v, 4) for v in box] for box in localization.boxes],
         "evidence": list(localization.evidence),
+        "kinds": list(localization.kinds),
+        "heard": [[kind, round(p, 4)] for kind, p in localization.heard],
     }
 
 

@@ -41,6 +41,9 @@ class FakeEngine:
         t = np.arange(4000) / 16_000
         self._turns = np.exp(-2j * np.pi * np.outer(TONES, t))
 
+    def for_pictures(self, height: int, width: int) -> FakeEngine:
+        return self
+
     def maps(self) -> Maps:
         from avsl.engines.engine import NetworkMaps  # brings av along, and cv2 must come first
 

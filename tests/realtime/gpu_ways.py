@@ -38,6 +38,9 @@ class TorchEngine:
         self.device = torch.device(device)
         self.stream = torch.cuda.Stream(self.device) if device != "cpu" else None
 
+    def for_pictures(self, height: int, width: int) -> TorchEngine:
+        return self
+
     def maps(self) -> NetworkMaps:
         return NetworkMaps(self)
 

@@ -70,7 +70,7 @@ class Still:
 def stills(
     seed: int,
     count: int,
-    resize: Resizer,
+    resize: Callable[[av.VideoFrame], Picture],
     *,
     cast: Cast = DRAWN,
     kind: Kind | None = None,
@@ -92,8 +92,24 @@ def stills(
         yield Still(scene, now, boxes(masks), scene.sound(-1, 1), moved)
 
 
+class Fitting:
+    """Resizes pictures to those of an engine that keeps their shape, if it does."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._resizers: dict[tuple[int, int], Resizer] = {}
+
+    def __call__(self, frame: av.VideoFrame) -> Picture:
+        size = frame.height, frame.width
+        if size not in self._resizers:
+            self._resizers[size] = Resizer(self._engine.for_pictures(*size).spec.picture_size)
+        return self._resizers[size](frame)
+
+
 def hear(engine: Engine, picture: Picture, samples: Samples) -> Localization:
-    """Localizes one still with the second of sound before it, in a fresh gate."""
+    """Localizes one still, a picture of the engine's, with the second of sound before it, in a
+    fresh gate."""
+    engine = engine.for_pictures(*picture.shape[:2])
     window = engine.spec.window
     sound = SoundTimeline(window.rate, 2 * window.length / window.rate)
     sound.write(-len(samples), samples)
@@ -136,7 +152,7 @@ def evaluate_scenes(
         Shares in 0..1: what the README of a bundle prints, see `SCORES`; `n` counts behind each;
         `kinds`: how often the peak is in what sounds, by its kind, of scenes with two or more.
     """
-    resize = Resizer(engine.spec.picture_size)
+    resize = Fitting(engine)
     tally, kinds = Tally(), Tally()
     others = {"shuffled sound": engine, "image only": engine} | {
         name: other
@@ -144,9 +160,7 @@ def evaluate_scenes(
         if other.spec.picture_size == engine.spec.picture_size
     }
     rows: dict[str, list[tuple[Array, Array]]] = {"engine": [], **{name: [] for name in others}}
-    disc = centre_disc(engine.spec.map_size)
-    still_maps = {"centre disc": disc, "whole picture": np.ones_like(disc)}
-    rows |= {name: [] for name in still_maps}
+    rows |= {"centre disc": [], "whole picture": []}
     moving = cast is not DRAWN
     if moving:
         rows["most motion"] = []
@@ -158,10 +172,10 @@ def evaluate_scenes(
         if still.truth:
             truth = box_mask(still.truth)
             rows["engine"].append((heard.map, truth))
-            for name, map_ in still_maps.items():
-                rows[name].append((map_, truth))
+            rows["centre disc"].append((centre_disc(heard.map.shape), truth))
+            rows["whole picture"].append((np.ones_like(heard.map), truth))
             if moving:
-                rows["most motion"].append((_cells(still.moved, disc.shape), truth))
+                rows["most motion"].append((_cells(still.moved, heard.map.shape), truth))
             for name, other in others.items():
                 sounds = {"shuffled sound": list(before)[-1:], "image only": list(before)}
                 maps = [

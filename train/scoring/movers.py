@@ -132,7 +132,7 @@ _opened = lru_cache(1)(choose_engine)  # in each process; an opened network can'
 def _one(which_scene: tuple[Condition, int]) -> Tally:
     """All moments of one scene."""
     condition, index = which_scene
-    opened = _opened(_job["engine"])
+    opened = _opened(_job["engine"]).for_pictures(*SIZE)
     scene = make_moving_scene(SEED, index, **condition.scene, cast=_job["cast"])
     heard = scene
     if condition.shuffled:
