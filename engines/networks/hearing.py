@@ -84,3 +84,32 @@ class Hearing(nn.Module):
         x = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
         own, truth, family, classes = self.head(x).split(self.sizes, 1)
         return own, truth, family, cast(Tensor, classes)
+
+
+class Hears(nn.Module):
+    """Samples `[B, S]` to how likely each kind is heard `[B, K]`: heard_k = sigmoid(own_k's logit,
+    the truth's and its family's, weighed, and a bias), calibrated beside what is seen."""
+
+    family_of: Tensor
+
+    def __init__(self, network: Hearing, family_of: Tensor) -> None:
+        """
+        Args:
+            family_of: `[K, P]`, 1 for the family that a kind belongs to; none for those without.
+        """
+        super().__init__()
+        self.front, self.network = Patch(), network
+        self.register_buffer("family_of", family_of)
+        self.weights = nn.Parameter(torch.zeros(3))
+        self.bias = nn.Parameter(torch.zeros(len(family_of)))
+
+    def evidence(self, samples: Tensor) -> Tensor:
+        """Logits `[B, K, 3]` of own sounds, truth and family; a kind without family is its own."""
+        patch = self.front(samples).to(self.network.head.weight.dtype)
+        own, truth, family, _ = (x.float() for x in self.network(patch))
+        alone = 1 - self.family_of.sum(1)
+        return torch.stack([own, truth, F.linear(family, self.family_of) + alone * own], 2)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """How likely each kind is heard."""
+        return cast(Tensor, (self.evidence(samples) @ self.weights + self.bias).sigmoid())

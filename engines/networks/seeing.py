@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from avsl.engines.networks.kinds import joined
 from avsl.engines.networks.parts import conv
 
 STAGES = (
@@ -116,47 +117,50 @@ class Parts(nn.Module):
 
 
 class Seeing(nn.Module):
-    """Pictures `[B, h, w, 3]` uint8 and what is heard `[B, K]` to the map `[B, m, n]`, 1 - prod over
-    k of (1 - heard_k seen_k), and the kind that carries each cell most, int32 `[B, m, n]`.
+    """Pictures `[B, h, w, 3]` uint8 and what is heard `[B, K]` to the map `[B, m, n]` and the kind
+    that carries each cell most, int32 `[B, m, n]` (see `joined`).
 
     seen_k = sigmoid(gain_k z_k + bias_k), where z_k is the log odds of a kind's share of the softmax
     over ImageNet's classes in a cell, their logits averaged over 3x3 cells, or the logit of `Parts`.
     """
 
     members: Tensor
-    """`[K, 1000]`: 1 where a class of ImageNet shows a kind."""
     parts_of: Tensor
-    """`[K, 2]`: 1 where a kind is seen as heads, as bodies."""
+    named: Tensor
 
-    def __init__(self, members: Tensor, parts_of: Tensor) -> None:
+    def __init__(self, members: Tensor, parts_of: Tensor, named: Tensor) -> None:
+        """
+        Args:
+            members: `[K, 1000]`, 1 where a class of ImageNet shows a kind.
+            parts_of: `[K, 2]`, 1 where a kind is seen as heads, as bodies.
+            named: `[K]`, what a kind counts where cells get their names: families less than what
+                belongs to them.
+        """
         super().__init__()
-        self.trunk = Lite0()
-        self.parts = Parts()
+        self.trunk, self.parts = Lite0(), Parts()
         self.register_buffer("members", members)
         self.register_buffer("parts_of", parts_of)
+        self.register_buffer("named", named)
         self.gain = nn.Parameter(torch.ones(len(members)))
         self.bias = nn.Parameter(torch.zeros(len(members)))
 
-    def evidence(self, fine: Tensor, coarse: Tensor, logits: Tensor) -> Tensor:
-        """z `[B, K, h/16, w/16]` from what the trunk gives; very low for kinds that have none."""
+    def evidence(self, x: Tensor) -> Tensor:
+        """z `[B, K, h/16, w/16]` of normalised pictures; of kinds that can't be seen, -20."""
+        fine, coarse, logits = self.trunk(x)
         near = F.avg_pool2d(logits.float(), 3, 1, 1, count_include_pad=False)
-        share = torch.einsum("bchw,kc->bkhw", near.softmax(1), self.members)
-        share = share.clamp(1e-4, 1 - 1e-4)
+        share = F.conv2d(near.softmax(1), self.members[:, :, None, None]).clamp(1e-4, 1 - 1e-4)
         z = F.interpolate((share / (1 - share)).log(), scale_factor=2.0, mode="bilinear")
-        parts = torch.einsum("bphw,kp->bkhw", self.parts(fine, coarse).float(), self.parts_of)
-        unseen = (self.members.sum(1) == 0).float()[:, None, None]
-        return z * (1 - unseen) + unseen * torch.where(
-            self.parts_of.sum(1)[:, None, None] > 0, parts, parts - 20
-        )
+        parts = F.conv2d(self.parts(fine, coarse).float(), self.parts_of[:, :, None, None])
+        by_class = (self.members.sum(1) > 0).float()[:, None, None]
+        by_part = (self.parts_of.sum(1) > 0).float()[:, None, None]
+        return z * by_class + parts - 20 * (1 - by_class) * (1 - by_part)
 
     def forward(self, picture: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
         """Map and kinds."""
-        seen = (self.gain[:, None, None] * self.evidence(*self.trunk(normalised(picture)))).add(
-            self.bias[:, None, None]
-        ).sigmoid()
-        each = seen * heard[:, :, None, None]
-        none = (1 - each).clamp_min(1e-6).log().sum(1).exp()
-        return 1 - none, each.argmax(1).int()
+        x = normalised(picture).to(self.trunk.classes.weight.dtype)
+        gain, bias = self.gain[:, None, None], self.bias[:, None, None]
+        seen = (gain * self.evidence(x) + bias).sigmoid()
+        return joined(seen, heard, self.named)
 
 
 def normalised(picture: Tensor) -> Tensor:

@@ -26,10 +26,7 @@ class Faces:
 
     def __call__(self, picture: NDArray[np.uint8]) -> Boxes:
         """Head boxes of an RGB picture `[h, w, 3]`: each face, with hair and chin."""
-        found = [_faces(self._near, picture, (0, 0, 1, 1))]
-        parts = [(0.0, 0.0, 1.0, 1.0)]
-        parts += [(x, y, x + 0.6, y + 0.6) for x in (0, 0.4) for y in (0, 0.4)]
-        found += [_faces(self._far, picture, part) for part in parts]
+        found = [_faces(detector, picture) for detector in (self._near, self._far)]
         faces = _suppressed(np.concatenate(found))
         tall, wide = faces[:, 3] - faces[:, 1], faces[:, 2] - faces[:, 0]
         grown = (faces[:, 0] - 0.1 * wide, faces[:, 1] - 0.3 * tall)
@@ -45,27 +42,20 @@ def _anchors(levels: tuple[tuple[int, int], ...]) -> NDArray[np.float32]:
     return np.concatenate(rows).astype(np.float32)
 
 
-def _faces(
-    detector: tuple[TfLite, int, NDArray[np.float32]],
-    picture: NDArray[np.uint8],
-    part: tuple[float, float, float, float],
-) -> Boxes:
+def _faces(detector: tuple[TfLite, int, NDArray[np.float32]], picture: NDArray[np.uint8]) -> Boxes:
     net, side, anchors = detector
     h, w = picture.shape[:2]
-    left, top, right, bottom = (round(v * n) for v, n in zip(part, (w, h, w, h), strict=True))
-    crop = picture[top:bottom, left:right]
-    scale = side / max(crop.shape[:2])
-    size = max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale))
+    scale = side / max(h, w)
+    size = max(1, round(w * scale)), max(1, round(h * scale))
     x = np.zeros((1, side, side, 3), np.float32)
-    x[0, : size[1], : size[0]] = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
+    x[0, : size[1], : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     outputs = net(x / 127.5 - 1)
     codes, scores = sorted((np.array(out[0]) for out in outputs), key=lambda out: -out.shape[-1])
     p = 1 / (1 + np.exp(-scores[:, 0].clip(-80, 80)))
     kept = p > LEAST
     middle = codes[kept, :2] / side + anchors[kept]
     half = codes[kept, 2:4] / side / 2
-    edges = np.concatenate([middle - half, middle + half], 1) * (side / scale)
-    edges += np.array([left, top, left, top], np.float32)
+    edges = np.concatenate([middle - half, middle + half], 1) * max(h, w)
     return np.concatenate([edges / np.array([w, h, w, h], np.float32), p[kept, None]], 1)
 
 

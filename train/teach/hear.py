@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from avsl.engines.networks.hearing import Hearing, Patch
 from avsl.train.data.workers import live_with_parent
 from avsl.train.run import append_metrics, load_checkpoint, save_checkpoint
-from avsl.train.teach.kinds import AUDIOSET, Kind, families, most
+from avsl.train.teach.kinds import AUDIOSET, Kind, belongs, families, most
 from avsl.train.teach.sounds import Mixer, read_recordings
 from avsl.train.teach.teachers import YAMNET, YamNet, find
 
@@ -39,6 +39,7 @@ class Mixes(IterableDataset[Batch]):  # type: ignore[misc]
     mixer: Mixer
     kinds: tuple[Kind, ...]
     teachers: Path
+    belongs: NDArray[np.float32]
     seed: int
     steps: range
 
@@ -52,6 +53,7 @@ class Mixes(IterableDataset[Batch]):  # type: ignore[misc]
         self, yamnet: YamNet, seed: tuple[int, int, int]
     ) -> tuple[NDArray[np.float32], ...]:
         samples, truth = self.mixer.mix(np.random.default_rng(seed))
+        truth = np.minimum(truth @ self.belongs, 1)
         heard = yamnet(samples)
         own = most(heard, tuple(kind.own for kind in self.kinds))
         return samples, own, truth, most(heard, families(self.kinds)), heard
@@ -90,9 +92,10 @@ def teach_hearing(
         split: Mixer(read_recordings(prepared, kinds, split), len(kinds))
         for split in ("train", "validation")
     }
-    held_out = Mixes(mixers["validation"], kinds, teachers, seed + 1, range(VALIDATION // BATCH))
+    within = belongs(kinds)
+    held_out = Mixes(mixers["validation"], kinds, teachers, within, seed + 1, range(VALIDATION // BATCH))
     validation = list(held_out)
-    mixes = Mixes(mixers["train"], kinds, teachers, seed, range(done, steps))
+    mixes = Mixes(mixers["train"], kinds, teachers, within, seed, range(done, steps))
     loader = DataLoader(
         mixes, batch_size=None, num_workers=1, prefetch_factor=4, worker_init_fn=live_with_parent
     )

@@ -81,6 +81,17 @@ def families(kinds: tuple[Kind, ...]) -> tuple[tuple[int, ...], ...]:
     return tuple(sorted({kind.parents for kind in kinds if kind.parents}))
 
 
+def belongs(kinds: tuple[Kind, ...]) -> NDArray[np.float32]:
+    """`[K, K]`: 1 where the second is the first itself, or the family that it belongs to."""
+    return np.array(
+        [
+            [one is other or bool(one.parents) and {*one.parents} <= {*other.own} for other in kinds]
+            for one in kinds
+        ],
+        np.float32,
+    )
+
+
 def most(scores: NDArray[np.float32], classes: tuple[tuple[int, ...], ...]) -> NDArray[np.float32]:
     """The highest score of each set of `classes`, `[..., C]` to `[..., len(classes)]`; 0 for none."""
     none = np.zeros(scores.shape[:-1], np.float32)

@@ -103,22 +103,6 @@ def person_mask(picture: Picture, head: NDArray[np.float32]) -> Mask:
     return cv2.GaussianBlur(inside, (5, 5), 0)
 
 
-def ellipses(heads: Boxes, cells: tuple[int, int], least: float = 0.0) -> Mask:
-    """How much of each cell heads cover, as ellipses in their boxes (`[N, 4 or 5]`, 0..1)."""
-    m, n = cells
-    out = np.zeros((4 * m, 4 * n), np.float32)
-    y, x = (np.mgrid[: 4 * m, : 4 * n].astype(np.float32) + 0.5) / np.array([4 * m, 4 * n]).reshape(
-        2, 1, 1
-    )
-    for box in heads:
-        if len(box) > 4 and box[4] < least:
-            continue
-        rx, ry = max((box[2] - box[0]) / 2, 0.4 / n), max((box[3] - box[1]) / 2, 0.4 / m)
-        cx, cy = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        out[((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1] = 1
-    return out.reshape(m, 4, n, 4).mean((1, 3))
-
-
 class Crowd:
     """Composes scenes of one size."""
 

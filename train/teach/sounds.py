@@ -73,7 +73,7 @@ class Mixer:
         self.kinds = sorted({r.kind for r in recordings if r.kind >= 0})
         self._of = {k: [r.samples for r in recordings if r.kind == k] for k in (*self.kinds, -1)}
         # A kind of which there are many recordings is drawn more often, but not as often as that.
-        sizes = np.sqrt([len(self._of[k]) for k in self.kinds])
+        sizes = np.array([len(self._of[k]) for k in self.kinds]) ** 0.7
         self._odds = sizes / sizes.sum()
 
     def mix(self, rng: np.random.Generator) -> tuple[Samples, NDArray[np.float32]]:
