@@ -257,13 +257,14 @@ def _bundle(folder: Path, meta: dict[str, Any]) -> Bundle:
             all(1 <= m <= n for n, m in sides),
             "map_size must be at least 1 and at most picture_size",
         ),
+        # All of these are worked out, whichever fails.
+        (step is None or (step >= 8 and step % 2 == 0), "picture_step must be even and at least 8"),
         (
-            step is None
-            or (step >= 8 and all(n % step == 0 and n >= LEAST_SIDE for n, _ in sides)),
-            f"picture_step must be at least 8 and divide picture_size, of {LEAST_SIDE} or more",
+            not step or all(n % step == 0 and n >= LEAST_SIDE for n, _ in sides),
+            f"picture_step must divide picture_size, of {LEAST_SIDE} or more",
         ),
         (
-            step is None or all(n % m == 0 and step % (n // m) == 0 for n, m in sides),
+            not step or all(1 <= m <= n and n % m == 0 and step % (n // m) == 0 for n, m in sides),
             "map_size must divide picture_size into cells that divide picture_step",
         ),
         (1 <= bundle.embedding_size <= 65_536, "embedding_size must lie in 1..65536"),

@@ -41,7 +41,11 @@ def follow(lines: Iterable[str]) -> None:
     for event in events(lines):
         try:
             time, now = float(event["time"]), STATES[STATES.index(event["state"])]
-            where = ", ".join(f"{100 * x:.0f} % from the left" for x, _, _ in event["peaks"])
+            kinds = event.get("kinds") or [""] * len(event["peaks"])  # of engines that know names
+            where = ", ".join(
+                f"{kind} {100 * x:.0f} % from the left".strip()
+                for kind, (x, _, _) in zip(kinds, event["peaks"], strict=True)
+            )
         except (ValueError, TypeError, KeyError):
             raise NoEvents from None
         if now != state:

@@ -14,30 +14,40 @@ onnx = pytest.importorskip("onnx", reason="graphs are read with the extra: pip i
 from avsl.engines import load_bundle  # noqa: E402
 from avsl.engines.choose import SHIPPED  # noqa: E402
 
-FLOAT, HALF, UINT8 = (getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "UINT8"))
+FLOAT, HALF, UINT8, INT32, INT64 = (
+    getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "UINT8", "INT32", "INT64")
+)
 BOTH = {FLOAT, HALF}
 
 PARSED = {
     "Add": BOTH,
+    "ArgMax": BOTH,
     "AveragePool": BOTH,  # two or three dimensions only
-    "Cast": {FLOAT, HALF, UINT8},  # UINT8 as a network's input only, since 8.5
+    # UINT8 as a network's input only, since 8.5; INT64 is what ArgMax gives, INT32 in TensorRT
+    "Cast": {FLOAT, HALF, UINT8, INT64},
     "Clip": BOTH,
     "Concat": BOTH,
     "Conv": BOTH,
+    "ConvTranspose": BOTH,
     "Div": BOTH,
     "Gemm": BOTH,
     "Log": BOTH,
+    "MatMul": BOTH,
     "Max": BOTH,
     "MaxPool": BOTH,  # two or three dimensions only
     "Mul": BOTH,
+    "Pad": BOTH,
     "Pow": BOTH,
     "ReduceMax": BOTH,
     "ReduceMean": BOTH,
+    "ReduceProd": BOTH,
     "ReduceSum": BOTH,
     "Relu": BOTH,
     "Reshape": BOTH,
     "Resize": BOTH,
     "Sigmoid": BOTH,
+    "Slice": BOTH,  # `axes` must be an initializer
+    "Softmax": BOTH,
     "Split": BOTH,
     "Sqrt": BOTH,
     "Sub": BOTH,
@@ -146,7 +156,10 @@ def test_casts_are_where_they_should_be(bundle: tuple[Path, list[str]]) -> None:
 
 
 def test_tensorrt_s_parser_takes_every_operation(bundle: tuple[Path, list[str]]) -> None:
-    folder, _ = bundle
+    parsed(bundle[0])
+
+
+def parsed(folder: Path) -> None:
     for name in ("sound.onnx", "picture.onnx"):
         graph, types = typed_graph(folder / name)
         constants = {tensor.name for tensor in graph.initializer}
@@ -163,3 +176,31 @@ def test_tensorrt_s_parser_takes_every_operation(bundle: tuple[Path, list[str]])
                 assert of["nearest_mode"].s in (b"floor", b"ceil", b"round_prefer_floor")
             if node.op_type == "Unsqueeze":
                 assert node.input[1] in constants
+            if node.op_type == "Slice":
+                assert node.input[3] in constants
+            if node.op_type == "ConvTranspose":
+                assert node.input[1] in constants
+
+
+def test_graphs_with_kinds_are_as_designed(tmp_path: Path) -> None:
+    """Sides that may be any are counted in steps, and nothing asks for their length: TensorRT takes
+    uint8 into a cast and nothing else."""
+    pytest.importorskip("torch", reason="exporting needs the extra: pip install '.[train]'")
+    from kinds_networks import STEP, kinds_bundle
+
+    spec = kinds_bundle(tmp_path / "engine")
+    parsed(spec.folder)
+    shapes = {}
+    for name in ("sound", "picture"):
+        graph, types = typed_graph(spec.folder / f"{name}.onnx")
+        assert "Shape" not in {node.op_type for node in graph.node}
+        for value in (*graph.input, *graph.output):
+            sides = [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+            shapes[value.name] = types[value.name], sides
+    any_size = [f"{STEP}*rows", f"{STEP}*columns"]
+    assert shapes["samples"] == (FLOAT, ["batch", spec.window.length])
+    assert shapes["heard"] == (FLOAT, ["batch", 3])
+    assert shapes["picture"] == (UINT8, ["batch", *any_size, 3])
+    assert (shapes["map"][0], shapes["kind"][0]) == (FLOAT, INT32)
+    assert shapes["map"][1] == shapes["kind"][1]
+    assert all(isinstance(side, str) for side in shapes["map"][1])

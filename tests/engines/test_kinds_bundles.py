@@ -60,6 +60,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         ((1920, 1080), (448, 256)),
         ((500, 500), (320, 320)),
         ((640, 480), (384, 288)),
+        ((1024, 1280), (288, 352)),  # where 288 x 384 would be larger
+        ((803, 1920), (224, 512)),
         ((1, 1), (320, 320)),
     ],
 )
@@ -156,10 +158,15 @@ LIES: list[tuple[dict[str, object], str]] = [
     ({"kinds": ["dog", "", "cat"]}, "each of kinds must be up to 100 letters"),
     ({"kinds": ["dog", "cat, lion", "cow"]}, "each of kinds must be up to 100 letters"),
     ({"kinds": ["dog", "cat"]}, "sound.onnx: its heard is 3, model.json says 2"),
-    ({"picture_step": 0}, "picture_step must be at least 8"),
-    ({"picture_step": 48}, "picture_step must be at least 8 and divide picture_size"),
+    ({"picture_step": 0}, "picture_step must be even and at least 8"),
+    ({"picture_step": -32}, "picture_step must be even and at least 8"),
+    ({"picture_step": 9, "picture_size": [63, 63]}, "picture_step must be even and at least 8"),
+    ({"picture_step": 48}, "picture_step must divide picture_size"),
     ({"picture_step": 32.0}, "picture_step must be a whole number"),
     ({"picture_step": 8}, "map_size must divide picture_size into cells that divide picture_step"),
+    ({"picture_step": 16, "picture_size": [16, 160]}, "picture_size, of 32 or more"),
+    ({"map_size": [0, 14]}, "map_size must be at least 1"),
+    ({"map_size": [900_000, 14]}, "map_size must be at least 1"),
     ({"map_size": [5, 14]}, "map_size must divide picture_size into cells"),
 ]
 

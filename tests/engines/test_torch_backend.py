@@ -13,6 +13,7 @@ torch.set_num_threads(1)
 
 from backend_checks import (  # noqa: E402
     BUNDLES,
+    THRESHOLDS,
     assert_like_onnxruntime,
     assert_listens,
     bundle_of,
@@ -79,6 +80,62 @@ def test_what_was_given_out_stays_as_it_was() -> None:
 
 def test_it_listens() -> None:
     assert_listens(TorchEngine(load_bundle(DRAWN), "cpu"))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_networks_of_real_things_are_made_of(tmp_path: Path, half: bool) -> None:
+    """Operations and forms of them that no bundle here has yet, in ONNX Runtime and here."""
+    import onnxruntime as ort
+    from torch import nn
+    from torch.nn import functional as F
+
+    from avsl.train.export import write_kinds_bundle
+
+    class Made(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.mixed = nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 6, 1)
+            self.depth = nn.Conv2d(8, 8, 5, 2, 2, groups=8)
+            self.up = nn.ConvTranspose2d(8, 8, 2, 2, bias=False)
+
+        def forward(self, picture: torch.Tensor, heard: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            x = F.relu6(self.stem(F.pad((picture.float() / 255).permute(0, 3, 1, 2), (0, 1, 0, 1))))
+            below = F.hardtanh(self.depth(x), 0.0, 6.0)
+            x = x + F.interpolate(below, scale_factor=2.0, mode="bilinear")
+            x = x + F.interpolate(below, scale_factor=2.0, mode="nearest") * self.up(below)
+            x = F.avg_pool2d(x, 3, 1, 1) + F.avg_pool2d(F.pad(x, (0, 1, 0, 1)), 2, 1)
+            x = x * torch.sigmoid(x.mean((2, 3), keepdim=True))
+            seen = self.mixed(F.max_pool2d(x, 3, 1, 1)).softmax(1)
+            seen = torch.stack([seen[:, :2].sum(1), seen[:, 2:5].amax(1), seen[:, 5:].sum(1)], 1)
+            both = seen * heard[:, :, None, None]
+            map_ = 1 - torch.exp(torch.log((1 - both).clamp_min(1e-6)).sum(1))
+            return map_, both.argmax(1).to(torch.int32)
+
+    class Hears(nn.Module):
+        def forward(self, samples: torch.Tensor) -> torch.Tensor:
+            return torch.sigmoid(samples[:, 3:900:1].unflatten(1, (3, 299)).square().sum(2))
+
+    torch.manual_seed(0)
+    about = {"picture_size": (64, 96), "map_size": (32, 48), "picture_step": 32, "window": 1600}
+    about |= {"thresholds": THRESHOLDS, "training": {}, "name": "made", "version": "0"}
+    write_kinds_bundle(Hears(), Made().eval(), tmp_path / "e", kinds="abc", **about)
+    bundle = load_bundle(tmp_path / "e")
+    rng = np.random.default_rng(0)
+    for tall, wide in ((64, 96), (96, 32)):
+        pixels = rng.integers(0, 256, (2, tall, wide, 3), np.uint8)
+        samples = rng.normal(0, 0.1, (2, 1600)).astype(np.float32)
+        theirs = ort.InferenceSession(bundle.sound_graph)
+        (heard,) = theirs.run(None, {"samples": samples})
+        sound = TorchGraph(bundle.sound_graph, CPU, half=half)
+        assert torch.allclose(sound(torch.from_numpy(samples)), torch.from_numpy(heard), atol=1e-5)
+        theirs = ort.InferenceSession(bundle.picture_graph)
+        map_, kinds = theirs.run(["map", "kind"], {"picture": pixels, "heard": heard})
+        picture = TorchGraph(bundle.picture_graph, CPU, half=half)
+        ours = picture(torch.from_numpy(pixels), torch.from_numpy(heard))
+        assert np.abs(ours[0].numpy() - map_).max() < 1e-5
+        assert (ours[1].numpy() != kinds).mean() < 0.001
+        assert ours[1].dtype == torch.int32
+        assert map_.std() > 0.001
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, 40_000])
