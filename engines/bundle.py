@@ -125,7 +125,6 @@ class Bundle(EngineSpec):
         return "heard" if self.kinds else "embedding"
 
 
-
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

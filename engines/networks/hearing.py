@@ -112,4 +112,4 @@ class Hears(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """How likely each kind is heard."""
-        return cast(Tensor, (self.evidence(samples) @ self.weights + self.bias).sigmoid())
+        return (self.evidence(samples) @ self.weights + self.bias).sigmoid()

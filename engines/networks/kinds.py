@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 
-def joined(
-    seen: Tensor, heard: Tensor, named: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def joined(seen: Tensor, heard: Tensor, named: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The map of the probability that the sound comes from here, and the kind that carries it.
 
     Args:

@@ -1,8 +1,8 @@
 """What is seen and where, by name: a picture to a probability for each kind in each cell.
 
-The trunk is EfficientNet-Lite0 (Liu 2020; Tan & Le 2019), whose thousand classes of ImageNet say what
-things are; kinds are sums over its classes. What ImageNet has no class for, heads and bodies of
-people, and where a thing ends, two small heads say that look at half its stride.
+The trunk is EfficientNet-Lite0 (Liu 2020; Tan & Le 2019), whose thousand classes of ImageNet say
+what things are; kinds are sums over its classes. Heads and bodies of people, for which ImageNet has
+no class, a small head of its own finds at half the stride.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ class Same(nn.Conv2d):
     less at the top and left than at the bottom and right."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
-        super().__init__(
-            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
-        )
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
         if stride == 2:
             self.padding = (0, 0)
 
@@ -120,8 +118,9 @@ class Seeing(nn.Module):
     """Pictures `[B, h, w, 3]` uint8 and what is heard `[B, K]` to the map `[B, m, n]` and the kind
     that carries each cell most, int32 `[B, m, n]` (see `joined`).
 
-    seen_k = sigmoid(gain_k z_k + bias_k), where z_k is the log odds of a kind's share of the softmax
-    over ImageNet's classes in a cell, their logits averaged over 3x3 cells, or the logit of `Parts`.
+    seen_k = sigmoid(gain_k z_k + bias_k), where z_k is the log odds of a kind's share of the
+    softmax over ImageNet's classes in a cell, their logits averaged over 3x3 cells, or the logit of
+    `Parts`.
     """
 
     members: Tensor

@@ -219,7 +219,7 @@ def _make(item: Item) -> str:
 def thing_mask(rgb: NDArray[np.uint8], head: bool = False) -> Mask:
     """Where the thing in the middle of a photograph is, 0 to 255 (GrabCut: Rother et al. 2004).
     Where that finds nothing likely, nearly all of the photograph; of a `head`, an ellipse."""
-    cv2 = _cv2()
+    cv2 = opencv()
     h, w = rgb.shape[:2]
     small = cv2.resize(rgb, (max(16, w // 2), max(16, h // 2)), interpolation=cv2.INTER_AREA)
     down, across = _from_middle(*small.shape[:2])
@@ -251,7 +251,8 @@ def thing_mask(rgb: NDArray[np.uint8], head: bool = False) -> Mask:
     return smooth
 
 
-def _cv2() -> Any:
+def opencv() -> Any:
+    """OpenCV on one thread, imported where it is needed."""
     import cv2  # needs libGL, which evaluating and fitting do without
 
     cv2.setNumThreads(1)  # there is a process for each core already
@@ -260,7 +261,7 @@ def _cv2() -> Any:
 
 def head_mask(rgb: NDArray[np.uint8], crop: NDArray[np.uint8]) -> Mask:
     """Where the head of `crop` is in the photograph that it was cut from, as an ellipse."""
-    cv2 = _cv2()
+    cv2 = opencv()
     h, w = crop.shape[0], crop.shape[1]
     if h > rgb.shape[0] or w > rgb.shape[1]:
         return thing_mask(rgb)
@@ -281,7 +282,7 @@ def _from_middle(h: int, w: int) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 def write_png(path: Path, rgba: NDArray[np.uint8]) -> None:
     """Writes `[h, w, 4]`, made smaller where it is over `SIDE`."""
-    cv2 = _cv2()
+    cv2 = opencv()
     h, w = rgba.shape[:2]
     scale = min(1.0, SIDE / max(h, w))
     size = max(1, round(w * scale)), max(1, round(h * scale))

@@ -1,5 +1,5 @@
-"""Heard and seen, calibrated together: alone, a score of 0.2 means little; given that the thing is in
-view, it tells much."""
+"""Heard and seen, calibrated together: a score of 0.2 alone means little; given that the thing is
+in view, it tells much."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from avsl.train.teach.kinds import Kind
 from avsl.train.teach.moments import SLACK, Moment
 
 START = {"own": 0.2, "truth": 0.0, "family": 0.34, "heard": 1.1, "seen": 0.65, "unseen": -1.0}
-"""Where the fit begins, and what it is drawn to: fitted on composed scenes with the teachers."""
+"""Where the fit begins, and what draws it: what fitted the teachers on composed scenes."""
 PULL, FIRM, LOOSE = 0.15, 10.0, 0.2
 """What it costs, squared, to move a group's bias, a weight of a score and any other number."""
 DARK = 0.5
@@ -30,8 +30,8 @@ QUIET_DB = -55.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the networks make of a moment: logits `[K, 3]` of what is heard, z `[K, m, n]`, and which
-    cells lie in what sounds."""
+    """What the networks make of a moment: logits `[K, 3]` of what is heard, z `[K, m, n]` of what
+    is seen, and which cells lie in what sounds."""
 
     heard: Tensor
     z: Tensor
@@ -110,8 +110,8 @@ def inside_of(boxes: NDArray[np.float32], cells: tuple[int, int]) -> NDArray[np.
 def calibrate_kinds(
     evidence: list[Evidence], kinds: tuple[Kind, ...], hears: Hears, sees: Seeing
 ) -> float:
-    """Fits the numbers of `hears` and `sees` so that the highest cell in what sounds is high and the
-    highest elsewhere low, and sets them; returns the loss a moment."""
+    """Fits the numbers of `hears` and `sees`, so that the highest cell in what sounds is high and
+    the highest elsewhere low, and sets them; returns the loss a moment."""
     joint = Joint(kinds, sees.parts_of)
     optimizer = torch.optim.LBFGS(joint.parameters(), max_iter=60, line_search_fn="strong_wolfe")
 
@@ -127,9 +127,9 @@ def calibrate_kinds(
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    last = float(optimizer.step(closure))  # type: ignore[no-untyped-call]
+    last = optimizer.step(closure).item()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         targets = hears.weights, hears.bias, sees.gain, sees.bias
         for target, value in zip(targets, joint.numbers(), strict=True):
             target.copy_(value)
-    return last / max(1, len(evidence))
+    return float(last) / max(1, len(evidence))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from avsl.train.data.prepare import opencv
 from avsl.train.teach.teachers import FAR, NEAR, TfLite, find
 
+cv2 = opencv()
 Boxes = NDArray[np.float32]
 """`[N, 5]`: x0, y0, x1, y1 in 0..1 of the picture, and a probability."""
 OVERLAP = 0.35
@@ -21,17 +22,20 @@ class Faces:
     """Heads in a picture, near and far ones."""
 
     def __init__(self, folder: Path) -> None:
-        self._far = TfLite(find(folder, FAR)), 192, _anchors(((48, 1),))
-        self._near = TfLite(find(folder, NEAR)), 128, _anchors(((16, 2), (8, 6)))
+        self._detectors: tuple[tuple[TfLite, int, NDArray[np.float32]], ...] = (
+            (TfLite(find(folder, NEAR)), 128, _anchors(((16, 2), (8, 6)))),
+            (TfLite(find(folder, FAR)), 192, _anchors(((48, 1),))),
+        )
 
     def __call__(self, picture: NDArray[np.uint8]) -> Boxes:
         """Head boxes of an RGB picture `[h, w, 3]`: each face, with hair and chin."""
-        found = [_faces(detector, picture) for detector in (self._near, self._far)]
+        found = [_faces(detector, picture) for detector in self._detectors]
         faces = _suppressed(np.concatenate(found))
         tall, wide = faces[:, 3] - faces[:, 1], faces[:, 2] - faces[:, 0]
-        grown = (faces[:, 0] - 0.1 * wide, faces[:, 1] - 0.3 * tall)
-        grown += (faces[:, 2] + 0.1 * wide, faces[:, 3] + 0.1 * tall)
-        return np.stack([*(edge.clip(0, 1) for edge in grown), faces[:, 4]], 1)
+        left, top = faces[:, 0] - 0.1 * wide, faces[:, 1] - 0.3 * tall
+        right, bottom = faces[:, 2] + 0.1 * wide, faces[:, 3] + 0.1 * tall
+        edges = np.stack([left, top, right, bottom], 1).clip(0, 1)
+        return np.concatenate([edges, faces[:, 4:]], 1)
 
 
 def _anchors(levels: tuple[tuple[int, int], ...]) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ Batch = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Mixes(IterableDataset[Batch]):  # type: ignore[misc]
+class Mixes(IterableDataset[Batch]):
     """Batches of mixes with what YAMNet hears in them; each mix depends on (seed, step, place)
     alone."""
 
@@ -49,9 +49,7 @@ class Mixes(IterableDataset[Batch]):  # type: ignore[misc]
             rows = [self._one(yamnet, (self.seed, step, i)) for i in range(BATCH)]
             yield tuple(torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
 
-    def _one(
-        self, yamnet: YamNet, seed: tuple[int, int, int]
-    ) -> tuple[NDArray[np.float32], ...]:
+    def _one(self, yamnet: YamNet, seed: tuple[int, int, int]) -> tuple[NDArray[np.float32], ...]:
         samples, truth = self.mixer.mix(np.random.default_rng(seed))
         truth = np.minimum(truth @ self.belongs, 1)
         heard = yamnet(samples)
@@ -93,7 +91,9 @@ def teach_hearing(
         for split in ("train", "validation")
     }
     within = belongs(kinds)
-    held_out = Mixes(mixers["validation"], kinds, teachers, within, seed + 1, range(VALIDATION // BATCH))
+    held_out = Mixes(
+        mixers["validation"], kinds, teachers, within, seed + 1, range(VALIDATION // BATCH)
+    )
     validation = list(held_out)
     mixes = Mixes(mixers["train"], kinds, teachers, within, seed, range(done, steps))
     loader = DataLoader(

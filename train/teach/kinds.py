@@ -85,7 +85,10 @@ def belongs(kinds: tuple[Kind, ...]) -> NDArray[np.float32]:
     """`[K, K]`: 1 where the second is the first itself, or the family that it belongs to."""
     return np.array(
         [
-            [one is other or bool(one.parents) and {*one.parents} <= {*other.own} for other in kinds]
+            [
+                one is other or (bool(one.parents) and {*one.parents} <= {*other.own})
+                for other in kinds
+            ]
             for one in kinds
         ],
         np.float32,
@@ -93,6 +96,6 @@ def belongs(kinds: tuple[Kind, ...]) -> NDArray[np.float32]:
 
 
 def most(scores: NDArray[np.float32], classes: tuple[tuple[int, ...], ...]) -> NDArray[np.float32]:
-    """The highest score of each set of `classes`, `[..., C]` to `[..., len(classes)]`; 0 for none."""
+    """The highest score of each set of `classes`, `[..., C]` to `[..., len(classes)]`; none: 0."""
     none = np.zeros(scores.shape[:-1], np.float32)
     return np.stack([scores[..., list(c)].max(-1) if c else none for c in classes], -1)

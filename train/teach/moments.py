@@ -1,9 +1,8 @@
-"""Moments that an engine of kinds is calibrated on: of real film, with boxes by eye, and of composed
-scenes.
+"""Moments of real film, with boxes by eye, that an engine of kinds is calibrated on.
 
-A folder of film holds film.json: a list of clips, each with a `file`, its `source`s and `moments` of
-{t, state: visible or none, boxes, confidence}. Clips are dealt out to two halves by their sources, so
-that no film is in both: half A is calibrated on, B is left to report.
+A folder of film holds film.json: a list of clips, each with a `file`, a `group`, its `source`s and
+`moments` of {t, state: visible or none, boxes, confidence}. Clips are dealt out to two halves by
+their sources, so that no film is in both: half A is calibrated on, B is left to report.
 """
 
 from __future__ import annotations

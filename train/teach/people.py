@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from avsl.demos.scenes.cutouts import PICTURES
 from avsl.engines import UserError
+from avsl.train.data.prepare import opencv
 from avsl.train.teach.faces import Boxes, Faces
 
+cv2 = opencv()
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.float32]
-SURE = 0.6
-"""A face of less is neither a head nor none."""
+SURE, MAYBE = 0.8, 0.5
+"""From where on a face is a head, and neither that nor none: clocks have faces, too."""
 SMALLEST, LARGEST = 0.05, 0.9
 
 
@@ -74,7 +76,7 @@ def read_portraits(folder: Path, faces: Faces, side: int = 400) -> list[Portrait
         if picture is None:
             continue
         heads = faces(picture)
-        heads = heads[heads[:, 4] > 0.4]
+        heads = heads[heads[:, 4] > MAYBE]
         if len(heads) == 1 and heads[0, 4] > SURE:
             h, w = picture.shape[:2]
             head = heads[0, :4] * np.array([w, h, w, h], np.float32)
@@ -86,28 +88,33 @@ def read_portraits(folder: Path, faces: Faces, side: int = 400) -> list[Portrait
 
 def person_mask(picture: Picture, head: NDArray[np.float32]) -> Mask:
     """Where the person whose head is known is (GrabCut: Rother et al. 2004)."""
-    cv2.setNumThreads(1)
-    h, w = picture.shape[:2]
-    y, x = np.mgrid[:h, :w].astype(np.float32)
+    h, w = picture.shape[0] // 2, picture.shape[1] // 2
+    y, x = np.mgrid[:h, :w].astype(np.float32) * 2
     cx, cy = (head[0] + head[2]) / 2, (head[1] + head[3]) / 2
     rx, ry = (head[2] - head[0]) / 2, (head[3] - head[1]) / 2
-    round_ = np.hypot((x - cx) / rx, (y - cy) / ry)
-    shoulders = (y > head[3]) & (np.abs(x - cx) < rx * 1.1 + (y - head[3]) * 1.2)
+    away = np.hypot((x - cx) / rx, (y - cy) / ry)
+    across = np.abs(x - cx)
+    shoulders = (y > head[3]) & (across < rx * 1.1 + (y - head[3]) * 1.2)
     labels = np.full((h, w), cv2.GC_BGD, np.uint8)
-    labels[(round_ < 1.5) | (np.abs(x - cx) < rx * 2 + np.maximum(0, y - cy) * 1.5)] = cv2.GC_PR_BGD
-    labels[(round_ < 1.1) | shoulders] = cv2.GC_PR_FGD
-    labels[(round_ < 0.8) | (shoulders & (np.abs(x - cx) < rx * 0.6))] = cv2.GC_FGD
+    labels[(away < 1.5) | (across < rx * 2 + np.maximum(0, y - cy) * 1.5)] = cv2.GC_PR_BGD
+    labels[(away < 1.1) | shoulders] = cv2.GC_PR_FGD
+    labels[(away < 0.8) | (shoulders & (across < rx * 0.6))] = cv2.GC_FGD
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(picture, labels, None, *models, 3, cv2.GC_INIT_WITH_MASK)
+    small = cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA)
+    cv2.grabCut(small, labels, None, *models, 2, cv2.GC_INIT_WITH_MASK)
     inside = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
-    return cv2.GaussianBlur(inside, (5, 5), 0)
+    return cv2.resize(cv2.GaussianBlur(inside, (3, 3), 0), picture.shape[1::-1])
 
 
 class Crowd:
     """Composes scenes of one size."""
 
     def __init__(
-        self, photos: list[Photo], portraits: list[Portrait], size: tuple[int, int], stride: int = 16
+        self,
+        photos: list[Photo],
+        portraits: list[Portrait],
+        size: tuple[int, int],
+        stride: int = 16,
     ) -> None:
         self.photos, self.portraits, self.size = photos, portraits, size
         self.cells = size[0] // stride, size[1] // stride
@@ -124,11 +131,11 @@ class Crowd:
                 self._add(rng, canvas, head, body, sure)
             if rng.random() < 0.2:
                 self._tile(rng, canvas, head, body, sure)
-        if rng.random() < 0.5:
-            canvas, head, body, sure = (np.ascontiguousarray(a[:, ::-1]) for a in (canvas, head, body, sure))
         m, n = self.cells
         means = [a.reshape(m, h // m, n, w // n).mean((1, 3)) for a in (head, body, sure)]
-        return camera(rng, canvas), *(a.astype(np.float32) for a in means)
+        turn = slice(None, None, -1 if rng.random() < 0.5 else 1)
+        masks = [a[:, turn].astype(np.float32) for a in means]
+        return camera(rng, canvas[:, turn]), masks[0], masks[1], masks[2]
 
     def _photo_frame(self, rng: np.random.Generator) -> tuple[Picture, Mask, Mask]:
         h, w = self.size
@@ -136,16 +143,16 @@ class Crowd:
         canvas, move = _cover(rng, photo.picture, (h, w))
         heads = photo.heads.copy()
         heads[:, :4] = move(heads[:, :4])
-        return canvas, _discs(heads[heads[:, 4] >= SURE], (h, w)), 1 - _discs(
-            heads[heads[:, 4] < SURE], (h, w)
-        )
+        maybe = heads[(heads[:, 4] >= MAYBE) & (heads[:, 4] < SURE)]
+        sure = heads[heads[:, 4] >= SURE]
+        return canvas, _discs(sure, (h, w)), 1 - _discs(maybe, (h, w))
 
     def _portrait_frame(self, rng: np.random.Generator) -> tuple[Picture, Mask, Mask, Mask]:
         h, w = self.size
         one = self.portraits[int(rng.integers(len(self.portraits)))]
         side = float(np.exp(rng.uniform(np.log(0.3), np.log(LARGEST)))) * h
         scale = side / (one.head[3] - one.head[1])
-        # Mirrored at its edges where the frame is larger than the photograph.
+        # Where the frame is larger than the photograph, its edges go on.
         cx, cy = (one.head[0] + one.head[2]) / 2, (one.head[1] + one.head[3]) / 2
         at = rng.uniform(0.25, 0.75) * w, rng.uniform(0.3, 0.55) * h
         m = np.array([[scale, 0, at[0] - scale * cx], [0, scale, at[1] - scale * cy]], np.float32)
@@ -153,8 +160,8 @@ class Crowd:
             one.picture, m, (w, h), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
         )
         mask = cv2.warpAffine(one.mask, m, (w, h))
-        box = np.array([[*(m @ [*one.head[:2], 1]), *(m @ [*one.head[2:], 1])]], np.float32)
-        head = _discs(box / np.array([w, h, w, h], np.float32), (h, w))
+        corners = (m[:, :2] @ one.head.reshape(2, 2).T + m[:, 2:]).T.reshape(1, 4)
+        head = _discs((corners / [w, h, w, h]).astype(np.float32), (h, w))
         return canvas, head, mask * (1 - head), np.ones((h, w), np.float32)
 
     def _add(
@@ -232,7 +239,7 @@ def _discs(boxes: NDArray[np.float32], size: tuple[int, int]) -> Mask:
 
 def camera(rng: np.random.Generator, picture: Picture) -> Picture:
     """As a webcam sees it: light, colour, blur, noise, JPEG."""
-    x = picture.astype(np.float32)
+    x: Any = picture.astype(np.float32)
     if rng.random() < 0.1:
         x = np.repeat(x.mean(2, keepdims=True), 3, 2)
     x = 255 * (x / 255) ** np.float32(np.exp(rng.normal(0, 0.25)))
@@ -240,7 +247,7 @@ def camera(rng: np.random.Generator, picture: Picture) -> Picture:
     if rng.random() < 0.3:
         x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.5, 1.5)))
     x += rng.standard_normal(x.shape).astype(np.float32) * np.float32(rng.uniform(0, 8))
-    out = np.clip(x, 0, 255).astype(np.uint8)
+    out: Picture = np.clip(x, 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))]
         out = cv2.imdecode(cv2.imencode(".jpg", out, quality)[1], cv2.IMREAD_COLOR)

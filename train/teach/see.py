@@ -88,19 +88,20 @@ def teach_parts(
     rng = np.random.default_rng(seed)
     held = round(HELD_OUT * scenes)
     each = (scenes - held) // BATCH
-    for step in range(EPOCHS * each):
+    steps = EPOCHS * each
+    for step in range(steps):
         if step % each == 0:
             order = held + rng.permutation(scenes - held)
         ids = order[step % each * BATCH :][:BATCH]
         for group in optimizer.param_groups:
-            done = 0.5 + 0.5 * math.cos(math.pi * step / (EPOCHS * each))
-            group["lr"] = LR * min((step + 1) / 100, done)
+            falling = 0.5 + 0.5 * math.cos(math.pi * step / steps)
+            group["lr"] = LR * min((step + 1) / (0.05 * steps), falling)
         parts.train()
         loss = _loss(parts, fine[ids], coarse[ids], target[ids])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        progress("heads", step + 1, EPOCHS * each)
+        progress("heads", step + 1, steps)
         if (step + 1) % each == 0:
             parts.eval()
             with torch.no_grad():
@@ -123,7 +124,9 @@ def _pictures(prepared: Path, seed: int) -> list[Path]:
         and (folder.name == BACKGROUNDS or path.suffix == ".png")
     ]
     if not found:
-        raise UserError(f"{prepared}: no pictures in train/; avsl-train prepare makes such a folder")
+        raise UserError(
+            f"{prepared}: no pictures in train/; avsl-train prepare makes such a folder"
+        )
     picked = np.random.default_rng(seed).permutation(len(found))[:PHOTOS]
     return [found[i] for i in sorted(picked)]
 

@@ -51,7 +51,9 @@ def read_recordings(prepared: Path, kinds: tuple[Kind, ...], split: str) -> list
                 raise UserError(f"{path.parent}: {key} is no kind; name the folder after one")
             wanted.append((number[key], path))
     if not wanted:
-        raise UserError(f"{prepared}: no sounds in {split}/; avsl-train prepare makes such a folder")
+        raise UserError(
+            f"{prepared}: no sounds in {split}/; avsl-train prepare makes such a folder"
+        )
     read = zip(wanted, in_parallel(_read, [path for _, path in wanted]), strict=True)
     return [Recording(kind, path.stem, x) for (kind, path), x in read if len(x)]
 
@@ -77,7 +79,7 @@ class Mixer:
         self._odds = sizes / sizes.sum()
 
     def mix(self, rng: np.random.Generator) -> tuple[Samples, NDArray[np.float32]]:
-        """A window `[RATE]` in [-1, 1], and which kinds are well heard in it, `[count]` of 0 or 1."""
+        """A window `[RATE]` in [-1, 1], and which kinds are well heard, `[count]` of 0 or 1."""
         voices = int(rng.choice(4, p=[0.12, 0.48, 0.28, 0.12]))
         drawn = [int(k) for k in rng.choice(self.kinds, voices, p=self._odds)]
         if rng.random() < 0.2 and self._of[-1]:
@@ -118,10 +120,10 @@ class Mixer:
             line = np.zeros(need, np.float32)
             part = first[max(0, start) : start + need]
             line[max(0, -start) : max(0, -start) + len(part)] = part
-        at = speed * np.arange(RATE)
-        low = at.astype(np.int32)
-        between = (at - low).astype(np.float32)
-        out = (1 - between) * line[low] + between * line[low + 1]
+        places = speed * np.arange(RATE)
+        low = places.astype(np.int32)
+        between = (places - low).astype(np.float32)
+        out: Samples = (1 - between) * line[low] + between * line[low + 1]
         if rng.random() < BEGINS:
             out[: int(rng.uniform(0.2, 0.8) * RATE)] = 0
         loud = np.square(out).reshape(20, -1).mean(1).max()
@@ -151,5 +153,12 @@ def coloured(rng: np.random.Generator, samples: Samples) -> Samples:
         tail *= np.exp(-6.9 * np.arange(len(tail)) / len(tail)).astype(np.float32)
         tail *= np.float32(rng.uniform(0.05, 0.7)) / np.sqrt(np.square(tail).sum())
         tail[0] = 1
-        tilt = tilt * np.fft.rfft(tail, n)
-    return np.fft.irfft(np.fft.rfft(samples, n) * tilt)[: len(samples)].astype(np.float32)
+        return _filtered(samples, tilt * np.fft.rfft(tail, n))
+    return _filtered(samples, tilt)
+
+
+def _filtered(
+    samples: Samples, response: NDArray[np.floating] | NDArray[np.complexfloating]
+) -> Samples:
+    n = 2 * len(samples)
+    return np.fft.irfft(np.fft.rfft(samples, n) * response)[: len(samples)].astype(np.float32)

@@ -1,4 +1,4 @@
-"""From prepared material and teachers to an engine of kinds: hearing, heads, calibration, bundle."""
+"""From prepared material and teachers to an engine of kinds, stage by stage."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import torch
 
 from avsl.demos.scenes.cutouts import PICTURES, PREPARED, load_cutouts
@@ -123,8 +124,8 @@ def scene_moments(prepared: Path, count: int, progress: Progress) -> list[Moment
 
     found = []
     for i, still in enumerate(stills(CALIBRATION_SEED, count, fitted, cast=cast)):
-        sounding = still.boxes[still.scene.sounding(0)]
-        found.append(Moment(f"scene {i}", still.picture, still.samples, sounding.reshape(-1, 4)))
+        boxes = np.array(still.truth, np.float32).reshape(-1, 4)
+        found.append(Moment(f"scene {i}", still.picture, still.samples, boxes))
         progress("scenes to calibrate on", i + 1, count)
     return found
 

@@ -87,7 +87,7 @@ class TfLite:
     """A TensorFlow Lite file on one thread."""
 
     def __init__(self, path: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
 
         self._net = Interpreter(str(path), num_threads=1)
         self._net.allocate_tensors()
