@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -73,10 +74,16 @@ def switching(*turns: tuple[float, float]) -> Wave:
 
 def test_picture(index: int, width: int, height: int) -> np.ndarray:
     """A gradient with a bar that moves: RGB uint8."""
-    y, x = np.mgrid[0:height, 0:width]
-    rgb = np.stack([x * 200 // width + 20, y * 200 // height + 20, 0 * x + 90], -1)
+    rgb = _gradient(width, height).copy()
     at = index * 5 % width
     rgb[:, at : at + 8] = (230, 230, 30)
+    return rgb
+
+
+@functools.lru_cache(8)
+def _gradient(width: int, height: int) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    rgb = np.stack([x * 200 // width + 20, y * 200 // height + 20, 0 * x + 90], -1)
     return rgb.astype(np.uint8)
 
 

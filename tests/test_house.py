@@ -126,7 +126,7 @@ def test_the_readme_is_a_page() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("*/*.md")),
+    sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("[!.]*/*.md")),
     ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_what_a_page_points_to_is_there(page: Path) -> None:

@@ -57,7 +57,7 @@ class VideoWriter:
         """
         check_target(target)
         self.target = target
-        self._source = video.path
+        self._source, self._side_data = video.path, video.side_data
         self._kind = CONTAINERS[target.suffix.lower()]
         plan = SoundPlan(video.path, self._kind)
         self.notes = plan.notes
@@ -132,7 +132,7 @@ class VideoWriter:
         """Encodes a picture (None: what the encoder still holds), and copies the sound up to it."""
         with self._keeping():
             if picture and not self._begun:
-                self._begin(picture)
+                self._begin()
             if picture and self._narrow:
                 picture = self._narrow.reformat(picture, format="yuv420p")
             for packet in self._encoded(picture):
@@ -149,14 +149,14 @@ class VideoWriter:
                 f"{self._source}: a picture in it can't be encoded ({error.strerror}); damaged?"
             ) from None
 
-    def _begin(self, picture: av.VideoFrame) -> None:
+    def _begin(self) -> None:
         """Opens the encoders and writes the head of the file."""
         self._begun = True
         kept = self._stream.codec_context.codec.name == "libx265"
         if kept:
-            params = [HEVC[1]["x265-params"], *x265_params(picture)]
+            params = [HEVC[1]["x265-params"], *x265_params(self._side_data)]
             self._stream.codec_context.options |= {"x265-params": ":".join(params)}
-        if note := lost(picture, kept):
+        if note := lost(self._side_data, kept):
             self.notes.append(note)
         self._container.start_encoding()
 

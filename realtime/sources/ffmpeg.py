@@ -89,3 +89,10 @@ def display_matrix(picture: av.VideoFrame) -> bytes | None:
     data: Any = picture.side_data
     matrix = data.get(Type.DISPLAYMATRIX)
     return None if matrix is None else bytes(matrix)
+
+
+def side_data(picture: av.VideoFrame) -> dict[Type, bytes]:
+    """What comes with a picture beside its planes, copied: what PyAV gives are pointers, which it
+    keeps with the picture, and `make_writable` frees what they point to."""
+    data: Any = picture.side_data
+    return {data[index].type: bytes(data[index]) for index in range(len(data))}

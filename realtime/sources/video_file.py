@@ -16,10 +16,11 @@ from typing import Any
 
 import av
 import av.error
+from av.sidedata.sidedata import Type
 
 from avsl.engines import UserError
 from avsl.realtime.sources.decoding import Faults, decoded
-from avsl.realtime.sources.ffmpeg import is_cover, keeps_times, open_file
+from avsl.realtime.sources.ffmpeg import is_cover, keeps_times, open_file, side_data
 from avsl.realtime.sources.film_clock import packets
 from avsl.realtime.sources.frames import Frame
 from avsl.realtime.sources.upright import Upright, lies, turn_of
@@ -55,6 +56,8 @@ class Video:
     """Whether the pictures have more than 8 bits."""
     turned: bool = False
     """Whether the pictures lie in the file: its width is their height."""
+    side_data: dict[Type, bytes] = field(default_factory=dict)
+    """What comes with the first picture, as it was read."""
     faults: Faults = field(default_factory=Faults)
     notes: list[str] = field(default_factory=list)
     """What the user should know about the pictures, a line each."""
@@ -161,9 +164,9 @@ def open_video(path: Path) -> Video:
         if turned:
             width, height = height, width
         deep = max(c.bits for c in first.format.components) > 8
-        video = Video(
-            path, container, stream, width // 2 * 2, height // 2 * 2, deep, turned, faults
-        )
+        even = width // 2 * 2, height // 2 * 2
+        beside = side_data(first)
+        video = Video(path, container, stream, *even, deep, turned, beside, faults)
         video._pictures = chain(begin, pictures)
         if not keeps_times(container):
             video.notes.append(

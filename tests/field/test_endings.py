@@ -29,7 +29,8 @@ LENGTH = 60 * 25
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("film")
-    return make_video(folder / "film.mp4", seconds=60.0, size=(640, 360))
+    options = {"preset": "ultrafast"}
+    return make_video(folder / "film.mp4", seconds=60.0, size=(640, 360), options=options)
 
 
 def begin(folder: Path, film: Path, out: str, **more: Callable[[], None]) -> subprocess.Popen[str]:

@@ -13,6 +13,8 @@ import pytest
 from helpers import ToneEngine, frame_times, make_video, sound_packets, test_picture
 
 from avsl.realtime.films import annotate
+from avsl.realtime.sinks.video_file import VideoWriter
+from avsl.realtime.sources.video_file import open_video
 
 PITCH = 440
 TARGETS = ("mp4", "mov", "mkv", "webm")
@@ -143,14 +145,27 @@ def mastering(path: Path) -> list[bytes]:
     return [bytes(one) for one in found if one.type.name in wanted]
 
 
+def hdr10(path: Path) -> Path:
+    options = {"x265-params": HDR10}
+    return make_video(path, codec="libx265", pixels="yuv420p10le", options=options, tags=PQ)
+
+
+def test_what_they_were_graded_on_is_not_asked_of_pictures_that_were_drawn_on(
+    tmp_path: Path,
+) -> None:
+    """Once a picture is made writable, PyAV reads freed memory where its side data were."""
+    video = open_video(hdr10(tmp_path / "hdr.mp4"))
+    writer = VideoWriter(tmp_path / "out.mp4", video)
+    for frame in video.frames():
+        bare = av.VideoFrame.from_ndarray(frame.picture.to_ndarray(), "yuv420p10le")
+        bare.pts, bare.time_base = frame.picture.pts, frame.picture.time_base
+        writer.write(bare)
+    video.close()
+    assert mastering(writer.finish()) == mastering(tmp_path / "hdr.mp4") != []
+
+
 def test_ten_bits_and_what_they_were_graded_on(tmp_path: Path) -> None:
-    source = make_video(
-        tmp_path / "hdr.mp4",
-        codec="libx265",
-        pixels="yuv420p10le",
-        options={"x265-params": HDR10},
-        tags=PQ,
-    )
+    source = hdr10(tmp_path / "hdr.mp4")
     assert len(mastering(source)) == 2, "the case is none"
     for suffix in ("mp4", "mkv"):
         report = annotate(source, tmp_path / f"out.{suffix}", ToneEngine())

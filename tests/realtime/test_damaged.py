@@ -132,7 +132,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_a_playable_file(tmp_path: Path) -> None:
-    make_video(tmp_path / "film.mp4", seconds=60.0, size=(640, 360))
+    options = {"preset": "ultrafast"}
+    make_video(tmp_path / "film.mp4", seconds=60.0, size=(640, 360), options=options)
     command = [sys.executable, "-m", "avsl.realtime.cli", "film.mp4", "-o", "out.mp4"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     deadline = time.monotonic() + 60

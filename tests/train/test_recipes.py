@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -16,11 +19,11 @@ torch.set_num_threads(1)
 from accelerate.state import AcceleratorState  # noqa: E402
 
 import avsl.train  # noqa: E402
-import avsl.train.fit as module  # noqa: E402
 from avsl.engines import UserError  # noqa: E402
+from avsl.engines.networks import Ensemble  # noqa: E402
 from avsl.train.data.clips import pack_clips  # noqa: E402
 from avsl.train.data.dataset import write_scenes  # noqa: E402
-from avsl.train.data.material import SLACK_S, open_material  # noqa: E402
+from avsl.train.data.material import SLACK_S, Material, open_material  # noqa: E402
 from avsl.train.fit import Trainer, fit  # noqa: E402
 from avsl.train.recipe import Recipe, load_recipe, to_toml  # noqa: E402
 from avsl.train.run import prepare_run, read_metrics  # noqa: E402
@@ -104,33 +107,48 @@ def test_the_readme_s_switches_are_the_recipe_s() -> None:
         assert load_recipe(FOLDER / "paper.toml", switches) != paper
 
 
+class Trained(NamedTuple):
+    run: Path
+    material: Material
+    ensemble: Ensemble
+    kept: set[str]
+    """The files of networks that it left."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Recipe], Trained]:
+    """Fits a recipe, unless one that differs from it in nothing but its name has been."""
+    done: dict[Recipe, Trained] = {}
+
+    def fitted(recipe: Recipe) -> Trained:
+        nameless = replace(recipe, name="")
+        if nameless not in done:
+            run = tmp_path_factory.mktemp("run")
+            prepare_run(recipe, run, resume=False)
+            material = open_material(recipe, run)
+            ensemble = fit(recipe, run, material)
+            files = list(run.glob("*.safetensors"))
+            for file in files:
+                file.unlink()  # half a gigabyte, and pytest keeps the folders of three runs
+            done[nameless] = Trained(run, material, ensemble, {file.name for file in files})
+        return done[nameless]
+
+    return fitted
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_step_of_each_stage(
-    path: Path, packs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, packs: dict[str, Path], trained: Callable[[Recipe], Trained]
 ) -> None:
-    whole = path.stem == "paper"
-    if not whole:  # each would write half a gigabyte, and draw for as long as it learns
-        for name in ("save_checkpoint", "draw_curves", "draw_examples"):
-            monkeypatch.setattr(module, name, lambda *_: None)
-    recipe = shrunk(path, packs)
-    prepare_run(recipe, tmp_path, resume=False)
-    material = open_material(recipe, tmp_path)
+    run, material, ensemble, kept = trained(shrunk(path, packs))
     assert material.leaks == 2
     assert len(material.labelled.ids) == len(material.unlabelled.ids) == 4
     assert len(material.validation_ids) == 2
-    if whole:
-        ensemble = fit(recipe, tmp_path, material)
-        assert [n.spec.sound for n in ensemble.members] == ["vggish", "soundnet"]
-        picture, samples = torch.zeros(1, 3, SIZE, SIZE), torch.zeros(1, 48_000)
-        assert ensemble(picture, samples).shape == (1, 2, 2)
-        assert {f.name for f in tmp_path.glob("*.safetensors")} == {
-            *("last.safetensors", "warm-up.safetensors", "unbiased.safetensors")
-        }
-        for file in tmp_path.glob("*.safetensors"):
-            file.unlink()  # pytest keeps the folders of three runs
-    else:
-        Trainer(recipe, tmp_path, material).train(lambda stage, step, speed: None)
-    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [n.spec.sound for n in ensemble.members] == ["vggish", "soundnet"]
+    picture, samples = torch.zeros(1, 3, SIZE, SIZE), torch.zeros(1, 48_000)
+    assert ensemble(picture, samples).shape == (1, 2, 2)
+    assert kept == {"last.safetensors", "warm-up.safetensors", "unbiased.safetensors"}
+    lines = read_metrics(run / "metrics.jsonl")
     assert [(line["step"], line["stage"]) for line in lines] == [(1, "warm-up"), (2, "unbiased")]
     assert all(line["loss"] > 0 for line in lines)
     assert 0 <= lines[1]["accepted"] <= 1
