@@ -1,5 +1,5 @@
-"""What the picture network of kinds is made of and taught: Lite0's layers in their order, scenes with
-heads, calibration of heard with seen, and the engine that comes of it."""
+"""What the picture network of kinds is made of and taught: Lite0's layers in their order, scenes
+with heads, calibration of heard with seen, and the engine that comes of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="training needs the extra: pip install '.[train]'")
-cv2 = pytest.importorskip("cv2", reason="scenes with people need OpenCV and its libGL")
+pytest.importorskip("torch", reason="training needs the extra: pip install '.[train]'")
+pytest.importorskip("cv2", reason="scenes with people need OpenCV and its libGL")
 
+import cv2
+import torch
 from helpers import make_video
 
 from avsl.engines import UserError, load_bundle
@@ -25,7 +27,6 @@ from avsl.train.teach.moments import film_moments, halves
 from avsl.train.teach.people import Crowd, Photo, person_mask, read_portraits
 from avsl.train.teach.teach import SPEC, Plan, hearing, teach_engine, write_engine
 from avsl.train.teach.teachers import find
-
 
 KINDS = load_kinds()
 NUMBER = {kind.key: k for k, kind in enumerate(KINDS)}

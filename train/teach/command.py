@@ -33,10 +33,10 @@ def teach(
 
       avsl-live film.mp4 -o out.mp4 --engine runs/kinds/engine
     """
-    from avsl.train.extra import need_all
+    from avsl.train.extra import TEACHING, need_all
     from avsl.train.teach.teach import Plan, teach_engine
 
-    need_all()
+    need_all(*TEACHING)
     plan = Plan(prepared, teachers, portraits, film, steps, scenes, seed)
     with bars() as progress:
         engine = teach_engine(plan, run, progress=progress)
