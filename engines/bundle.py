@@ -71,35 +71,10 @@ class EngineSpec:
     """What it knows by name, in plain words; empty where it has no names for things."""
     unheard: tuple[str, ...] = field(default=(), kw_only=True)
     """Those of them that it is not to hear."""
-
-
-@dataclass(frozen=True)
-class Bundle(EngineSpec):
-    """A bundle on disk, its `model.json` read and its graphs checked against their hashes."""
-
-    folder: Path
-    embedding_size: int
-    """Of what goes from the sound graph to the picture graph: one number for each kind, if there
-    are kinds."""
-    meta: dict[str, Any]
-    """All of `model.json`: how and on what it was trained, calibration, measured scores."""
     picture_step: int | None = field(default=None, kw_only=True)
-    """The picture graph takes any height and width that this divides; None: `picture_size` only."""
+    """It takes any height and width that this divides; None: `picture_size` only."""
     room: int | None = field(default=None, kw_only=True)
     """Pixels that there are at most in what is fitted; None: as many as in `picture_size`."""
-
-    @property
-    def sound_graph(self) -> Path:
-        return self.folder / "sound.onnx"
-
-    @property
-    def picture_graph(self) -> Path:
-        return self.folder / "picture.onnx"
-
-    @property
-    def join(self) -> str:
-        """What goes from the sound graph to the picture graph."""
-        return "heard" if self.kinds else "embedding"
 
     def fitted(self, height: int, width: int) -> Self:
         """For a stream of pictures of this size: with the `picture_size` that keeps their shape as
@@ -127,6 +102,31 @@ class Bundle(EngineSpec):
         m, n = self.map_size
         map_size = h * m // tall, w * n // wide
         return replace(self, picture_size=(h, w), map_size=map_size, room=room)
+
+
+@dataclass(frozen=True)
+class Bundle(EngineSpec):
+    """A bundle on disk, its `model.json` read and its graphs checked against their hashes."""
+
+    folder: Path
+    embedding_size: int
+    """Of what goes from the sound graph to the picture graph: one number for each kind, if there
+    are kinds."""
+    meta: dict[str, Any]
+    """All of `model.json`: how and on what it was trained, calibration, measured scores."""
+
+    @property
+    def sound_graph(self) -> Path:
+        return self.folder / "sound.onnx"
+
+    @property
+    def picture_graph(self) -> Path:
+        return self.folder / "picture.onnx"
+
+    @property
+    def join(self) -> str:
+        """What goes from the sound graph to the picture graph."""
+        return "heard" if self.kinds else "embedding"
 
 
 def sha256(path: Path) -> str:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from avsl.engines import UserError, choose_engine
 from avsl.engines.errors import exit_on_user_error
+from avsl.train.bars import bars
 from avsl.train.extra import extra_train
 from avsl.train.recipe import Recipe, cast_of, load_recipe
+from avsl.train.teach.command import teach
 
 FAILURES = 30
 """How many scenes the PNG of failures shows, at the most."""
@@ -43,25 +41,12 @@ app = typer.Typer(
     """,
 )
 
+app.command()(teach)
+
 Cutouts = Annotated[
     Path | None,
     typer.Option(help="Folder of your own cut-outs: a folder per family with PNGs and sounds."),
 ]
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bars by name, on a terminal: `progress(what, done, total)`."""
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield progress
 
 
 @app.command()
@@ -80,7 +65,7 @@ def scenes(
     """
     from avsl.train.data.dataset import write_scenes
 
-    with _bars() as progress:
+    with bars() as progress:
         write_scenes(
             out,
             count,
@@ -109,7 +94,7 @@ def prepare(
     """
     from avsl.train.data.prepare import prepare as prepare_folder
 
-    with _bars() as progress:
+    with bars() as progress:
         counts, left_out = prepare_folder(
             source, out, progress=lambda done, total: progress("prepare", done, total)
         )
@@ -173,7 +158,7 @@ def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) 
 
     process = processes()
     casts, _ = check(chosen, run, resume=resume, skip_bad=skip_bad, processes=process.num_processes)
-    with process.main_process_first(), _bars() as progress:
+    with process.main_process_first(), bars() as progress:
         if process.is_main_process:
             prepare_run(chosen, run, resume)
         material = open_material(chosen, run, casts=casts, skip_bad=skip_bad, progress=progress)
@@ -184,7 +169,7 @@ def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) 
     process.destroy_process_group()
     if not process.is_main_process:
         return
-    with _bars() as progress:
+    with bars() as progress:
         scores = finish(
             ensemble,
             chosen,
@@ -264,7 +249,7 @@ def evaluate(
     count = scenes or (12 if movers else 1000)
     # Of drawn scenes the engine for real things knows nothing.
     engine = engine or ("both" if cutouts or movers or clips else "drawn")
-    with _bars() as progress:
+    with bars() as progress:
 
         def told(done: int, total: int = count) -> None:
             progress("evaluate", done, total)
@@ -326,7 +311,7 @@ def build(
     """
     from avsl.train.build import build as build_engine
 
-    with _bars() as progress:
+    with bars() as progress:
         lines = build_engine(source, out, stage, combine, progress=progress)
     print("\n".join(lines))
 
@@ -371,7 +356,7 @@ def bench(
     from avsl.train.bench import jobs as b  # and torch with it, before scenes are drawn
     from avsl.train.bench.report import report
 
-    with _bars() as progress:
+    with bars() as progress:
         b.make_material(out, progress)
         many = processes or os.cpu_count() or 1
         if size == "quick":

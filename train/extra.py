@@ -9,15 +9,17 @@ from importlib.util import find_spec
 from avsl.engines.errors import UserError
 
 PACKAGES = ("torch", "accelerate", "safetensors", "onnx", "onnxscript", "matplotlib")
+TEACHING = ("ai_edge_litert",)
+"""What running the teachers needs besides: the extra `teach`."""
 
 
-def need_all() -> None:
+def need_all(*more: str) -> None:
     """To be called before a training of hours, at whose end the last of them is needed.
 
     Raises:
         ModuleNotFoundError: one isn't installed; see `extra_train`.
     """
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         if find_spec(name) is None:
             raise ModuleNotFoundError(f"no {name}", name=name)
 
@@ -33,6 +35,7 @@ def extra_train() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in PACKAGES:
+        if missing not in (*PACKAGES, *TEACHING):
             raise
-        raise UserError(f"training needs {missing}; pip install '.[train]'") from None
+        extra = "teach" if missing in TEACHING else "train"
+        raise UserError(f"training needs {missing}; pip install '.[{extra}]'") from None

@@ -8,7 +8,8 @@ mine/
                  view; may be missing
 
 `avsl-train prepare` makes such folders out of photographs. In those the alpha marks the thing, and
-the photograph goes on under it.
+the photograph goes on under it; a family may be sounds alone, then it is never in view, or pictures
+alone, then it is a stranger.
 """
 
 from __future__ import annotations
@@ -52,8 +53,13 @@ def load_cutouts(folder: Path) -> Cast:
     whole = (folder.parent / PREPARED).exists()
     behind = _sounds(folder / STRANGERS)
     families, photos = [], []
+    dumb: list[tuple[str, list[Rgba]]] = []
     for path in folders:
         looks, voices = _cutouts(path), _sounds(path)
+        if whole and bool(looks) != bool(voices):  # heard and never in view, or seen and silent
+            behind += voices
+            dumb += [(path.name, looks)] if looks else []
+            continue
         if not looks or not voices:
             missing = "sounds" if looks else "PNGs with alpha"
             raise ValueError(f"{path}: has no {missing}; a family needs both")
@@ -61,7 +67,8 @@ def load_cutouts(folder: Path) -> Cast:
         photos.append((families[-1], looks))
     places = [picture(path)[..., :3] for path in _files(folder / BACKGROUNDS, PICTURES)]
     cast: dict[str, Any] = {}
-    silent = _strangers(folder / STRANGERS, behind, whole)
+    dumb += _strangers(folder / STRANGERS)
+    silent = tuple(_family(name, looks, behind, [], whole) for name, looks in dumb)
     if silent:
         cast["strangers"] = silent
     if behind:
@@ -83,10 +90,9 @@ def _family(
     )
 
 
-def _strangers(folder: Path, behind: list[Samples], whole: bool) -> tuple[Family, ...]:
+def _strangers(folder: Path) -> list[tuple[str, list[Rgba]]]:
     folders = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    kinds = [(path.name, _cutouts(path)) for path in folders]
-    return tuple(_family(name, looks, behind, [], whole) for name, looks in kinds if looks)
+    return [(path.name, looks) for path in folders if (looks := _cutouts(path))]
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

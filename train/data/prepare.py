@@ -8,12 +8,18 @@ FROM/sounds/KIND/*.ogg      recordings; KIND-more/ is of the same kind
 FROM/sounds/_offscreen/     sounds of what is never in view
 FROM/ATTRIBUTION.md         whose they are; goes into the model cards of what is trained on them
 
+Tables (tab-separated) may say more: FOLDERS.tsv in pictures/ and sounds/ which `kind` a `folder` is
+of, where it is called otherwise, and which files of `_silent` (`_silent/cup_*`) are of a kind after
+all, and so left out; FILES.tsv in sounds/ which `item` a `file` belongs to; OFFSCREEN-KINDS.tsv
+which `kind` a `file` of `_offscreen` is of.
+
 Each of OUT/train, OUT/validation and OUT/test is a folder of cut-outs (demos/scenes/cutouts.py). Of
 machines with few recordings, OUT/train has sounds made by arithmetic (demos/scenes/machines.py).
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -99,27 +105,54 @@ def prepare(
 
 
 def _items(source: Path, out: Path) -> list[Item]:
-    folders = sorted(p for p in (source / "pictures").iterdir() if p.is_dir())
     items: list[Item] = []
-    for folder in folders:
+    kinds = _column(source / "pictures/FOLDERS.tsv", "folder", "kind")
+    for folder in sorted(p for p in (source / "pictures").iterdir() if p.is_dir()):
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
         for split, path in _split(files):
             if folder.name == "_background":
                 items.append(("copy", path, out / split / BACKGROUNDS / path.name))
             elif folder.name == "_silent":
+                if any(path.match(pattern) for pattern in kinds if pattern.endswith("*")):
+                    continue
                 kind = re.sub(r"[\W_]*(image)?[\W_]*\d*$", "", path.stem)
                 goal = out / split / STRANGERS / kind / f"{path.stem}.png"
                 items.append(("thing", path, goal))
             elif not folder.name.startswith("_"):
-                goal = out / split / folder.name / f"{path.stem}.png"
-                items.append(("thing", path, goal))
-    for folder in sorted(p for p in (source / "sounds").iterdir() if p.is_dir()):
-        kind = STRANGERS if folder.name == "_offscreen" else folder.name.split("-")[0]
+                kind = kinds.get(folder.name) or folder.name
+                items.append(("thing", path, out / split / kind / f"{path.stem}.png"))
+    sounds = source / "sounds"
+    kinds = _column(sounds / "FOLDERS.tsv", "folder", "kind")
+    moved = _column(sounds / "OFFSCREEN-KINDS.tsv", "file", "kind")
+    together = _column(sounds / "FILES.tsv", "file", "item")
+    for folder in sorted(p for p in sounds.iterdir() if p.is_dir()):
+        usual = STRANGERS if folder.name == "_offscreen" else folder.name.split("-")[0]
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SOUNDS)
-        for split, path in _split(files):
-            name = path.name if folder.name == kind else f"{folder.name}-{path.name}"
+        for split, path in _split(files, {p: together.get(_key(p), "") for p in files}):
+            kind = moved.get(_key(path)) or kinds.get(folder.name) or usual
+            name = path.name if folder.name == kind else f"{folder.name.strip('_')}-{path.name}"
             items.append(("sound", path, out / split / kind / name))
     return items
+
+
+def _key(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _column(table: Path, key: str, value: str) -> dict[str, str]:
+    """Two columns of a table, if it is there; empty values are left out.
+
+    Raises:
+        UserError: it is no such table.
+    """
+    if not table.is_file():
+        return {}
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        return {row[key]: row[value] for row in rows if row[value]}
+    except (KeyError, OSError, ValueError) as error:
+        raise UserError(f"{table}: not a table with {key} and {value} ({error})") from None
 
 
 def _make_sounds(train: Path) -> list[str]:
@@ -134,12 +167,12 @@ def _make_sounds(train: Path) -> list[str]:
     return few
 
 
-def _split(files: list[Path]) -> list[tuple[str, Path]]:
-    """Each file with its split: what belongs together stays together, and each split gets
-    something as soon as there are three groups."""
+def _split(files: list[Path], together: dict[Path, str] | None = None) -> list[tuple[str, Path]]:
+    """Each file with its split: what belongs together, as `together` or its name says, stays
+    together, and each split gets something as soon as there are three groups."""
     groups: dict[str, list[Path]] = {}
     for path in files:
-        groups.setdefault(_group(path), []).append(path)
+        groups.setdefault((together or {}).get(path) or _group(path), []).append(path)
     order = np.random.default_rng(0).permutation(sorted(groups)).tolist()
     edges = np.rint(np.cumsum(list(SHARES.values())) * len(order)).astype(int)
     if len(order) >= len(SHARES):
@@ -186,7 +219,7 @@ def _make(item: Item) -> str:
 def thing_mask(rgb: NDArray[np.uint8], head: bool = False) -> Mask:
     """Where the thing in the middle of a photograph is, 0 to 255 (GrabCut: Rother et al. 2004).
     Where that finds nothing likely, nearly all of the photograph; of a `head`, an ellipse."""
-    cv2 = _cv2()
+    cv2 = opencv()
     h, w = rgb.shape[:2]
     small = cv2.resize(rgb, (max(16, w // 2), max(16, h // 2)), interpolation=cv2.INTER_AREA)
     down, across = _from_middle(*small.shape[:2])
@@ -218,7 +251,8 @@ def thing_mask(rgb: NDArray[np.uint8], head: bool = False) -> Mask:
     return smooth
 
 
-def _cv2() -> Any:
+def opencv() -> Any:
+    """OpenCV on one thread, imported where it is needed."""
     import cv2  # needs libGL, which evaluating and fitting do without
 
     cv2.setNumThreads(1)  # there is a process for each core already
@@ -227,7 +261,7 @@ def _cv2() -> Any:
 
 def head_mask(rgb: NDArray[np.uint8], crop: NDArray[np.uint8]) -> Mask:
     """Where the head of `crop` is in the photograph that it was cut from, as an ellipse."""
-    cv2 = _cv2()
+    cv2 = opencv()
     h, w = crop.shape[0], crop.shape[1]
     if h > rgb.shape[0] or w > rgb.shape[1]:
         return thing_mask(rgb)
@@ -248,7 +282,7 @@ def _from_middle(h: int, w: int) -> tuple[NDArray[np.float64], NDArray[np.float6
 
 def write_png(path: Path, rgba: NDArray[np.uint8]) -> None:
     """Writes `[h, w, 4]`, made smaller where it is over `SIDE`."""
-    cv2 = _cv2()
+    cv2 = opencv()
     h, w = rgba.shape[:2]
     scale = min(1.0, SIDE / max(h, w))
     size = max(1, round(w * scale)), max(1, round(h * scale))

@@ -1,0 +1,176 @@
+"""From prepared material and teachers to an engine of kinds, stage by stage."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+
+from avsl.demos.scenes.cutouts import PICTURES, PREPARED, load_cutouts
+from avsl.engines import Resizer, UserError
+from avsl.engines.bundle import EngineSpec, Thresholds
+from avsl.engines.networks.hearing import Hearing, Hears
+from avsl.engines.networks.parts import fold_batch_norm
+from avsl.engines.networks.seeing import Seeing
+from avsl.engines.windows import WindowSpec
+from avsl.train.export import WINDOW, write_kinds_bundle
+from avsl.train.run import write_text
+from avsl.train.scoring.evaluate import stills
+from avsl.train.teach.calibrate import calibrate_kinds, gather
+from avsl.train.teach.hear import teach_hearing
+from avsl.train.teach.kinds import Kind, families, load_kinds
+from avsl.train.teach.moments import Moment, film_moments
+from avsl.train.teach.see import SIZE, seeing, teach_parts
+from avsl.train.teach.teachers import RATE, TEACHERS, find
+
+STEP = 32
+STRIDE = 16
+THRESHOLDS = Thresholds(glow=0.5, unseen=0.5, sounding=0.6, gate_db=-60.0, gate_margin_db=6.0)
+CALIBRATION_SEED = 940_000
+SCENES = 200
+"""Composed scenes to calibrate on."""
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an engine is taught from, and how long."""
+
+    prepared: Path
+    teachers: Path
+    portraits: Path
+    film: Path | None
+    steps: int
+    scenes: int
+    seed: int = 1
+
+    def check(self) -> tuple[Kind, ...]:
+        """The kinds to teach, if all that is needed is there.
+
+        Raises:
+            UserError: something is missing.
+        """
+        kinds = load_kinds()
+        for teacher in TEACHERS:
+            find(self.teachers, teacher)
+        if not (self.prepared / PREPARED).is_file():
+            raise UserError(f"{self.prepared}: not what avsl-train prepare makes")
+        if not any(path.suffix.lower() in PICTURES for path in self.portraits.glob("*")):
+            raise UserError(f"{self.portraits}: no portraits in it (photographs of one face each)")
+        if self.film and not (self.film / "film.json").is_file():
+            raise UserError(f"{self.film}: no film.json in it, which says what sounds where")
+        return kinds
+
+
+def teach_engine(
+    plan: Plan, run: Path, *, progress: Progress = lambda what, done, total: None
+) -> Path:
+    """Takes a plan through its stages into `run`, going on where it was stopped; gives the engine.
+
+    Raises:
+        UserError: something is missing, or `run` is another plan's.
+    """
+    kinds = plan.check()
+    _begin(plan, run)
+    network = teach_hearing(
+        plan.prepared, plan.teachers, run, kinds, plan.steps, seed=plan.seed, progress=progress
+    )
+    hears, sees = hearing(network, kinds), seeing(kinds, plan.teachers)
+    places = plan.prepared, plan.portraits, plan.teachers
+    teach_parts(sees, *places, run, plan.scenes, seed=plan.seed, progress=progress)
+    moments = scene_moments(plan.prepared, SCENES, progress)
+    if plan.film:
+        moments += film_moments(plan.film, "A", SPEC)
+    loss = calibrate_kinds(gather(moments, hears, sees), kinds, hears, sees)
+    engine = run / "engine"
+    write_engine(hears, sees, kinds, engine, {"plan": _said(plan), "calibration_loss": loss})
+    return engine
+
+
+SPEC = EngineSpec(
+    name="kinds",
+    version="0.2.0",
+    window=WindowSpec(RATE, RATE, WINDOW["hop"], WINDOW["guard"]),
+    picture_size=SIZE,
+    map_size=(SIZE[0] // STRIDE, SIZE[1] // STRIDE),
+    thresholds=THRESHOLDS,
+    picture_step=STEP,
+)
+
+
+def hearing(network: Hearing, kinds: tuple[Kind, ...]) -> Hears:
+    """A sound network with each kind's family beside it, not calibrated yet."""
+    sets = families(kinds)
+    family_of = torch.zeros(len(kinds), len(sets))
+    for k, kind in enumerate(kinds):
+        if kind.parents:
+            family_of[k, sets.index(kind.parents)] = 1
+    return Hears(network, family_of).eval()
+
+
+def scene_moments(prepared: Path, count: int, progress: Progress) -> list[Moment]:
+    """Composed scenes of the validation split: what one of them sounds like, and where that is."""
+    cast = load_cutouts(prepared / "validation")
+
+    def fitted(frame: av.VideoFrame) -> Any:
+        return Resizer(SPEC.fitted(frame.height, frame.width).picture_size)(frame)
+
+    found = []
+    for i, still in enumerate(stills(CALIBRATION_SEED, count, fitted, cast=cast)):
+        boxes = np.array(still.truth, np.float32).reshape(-1, 4)
+        found.append(Moment(f"scene {i}", still.picture, still.samples, boxes))
+        progress("scenes to calibrate on", i + 1, count)
+    return found
+
+
+def write_engine(
+    hears: Hears, sees: Seeing, kinds: tuple[Kind, ...], folder: Path, training: dict[str, Any]
+) -> None:
+    """Writes the bundle: what scores are made of in single precision, all else in half."""
+    sound, picture = copy.deepcopy(hears).eval(), copy.deepcopy(sees).eval()
+    fold_batch_norm(sound)
+    fold_batch_norm(picture)
+    sound.network.half()
+    picture.trunk.half()
+    picture.parts.half()
+    write_kinds_bundle(
+        sound,
+        picture,
+        folder,
+        name=SPEC.name,
+        version=SPEC.version,
+        kinds=[kind.words for kind in kinds],
+        window=SPEC.window.length,
+        picture_size=SPEC.picture_size,
+        map_size=SPEC.map_size,
+        picture_step=STEP,
+        thresholds=vars(THRESHOLDS),
+        training=training | {"teachers": [vars(teacher) for teacher in TEACHERS]},
+    )
+
+
+def _said(plan: Plan) -> dict[str, Any]:
+    return {"steps": plan.steps, "scenes": plan.scenes, "seed": plan.seed}
+
+
+def _begin(plan: Plan, run: Path) -> None:
+    """Makes the run's folder, or checks that it is this plan's."""
+    about = run / "teach.json"
+    if about.is_file():
+        if json.loads(about.read_text("utf-8")) != _said(plan):
+            raise UserError(f"{run}: begun with other settings; name a new folder")
+        return
+    if run.exists() and any(run.iterdir()):
+        raise UserError(f"{run}: holds something else; name a new folder")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{run}: can't be made ({error.strerror})") from None
+    write_text(about, json.dumps(_said(plan)) + "\n")
