@@ -1,12 +1,12 @@
-"""What the `torch` and the `tensorrt` backend share: buffers, one stream, CUDA graphs.
+"""What the `torch` and the `tensorrt` backends share: buffers, one stream, CUDA graphs.
 
 torch is imported here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,8 +19,15 @@ from avsl.engines.localization import Map
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import Samples
 
-Graph = Callable[..., Tensor]
-"""One of a bundle's two graphs, from tensors on the device to a tensor there."""
+
+class Graph(Protocol):
+    """One of a bundle's two graphs, from tensors on the device to a tensor there."""
+
+    @property
+    def inputs(self) -> Iterable[str]:
+        """Their names, in the order of the tensors."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor: ...
 
 
 class DeviceEngine:
@@ -50,10 +57,11 @@ class DeviceEngine:
         self._one_sound = _One(sound, (samples,), self.stream)
         self._one_picture = _One(picture, (pixels, embedding), self.stream)
         # What a graph says of itself needn't be so; what has come out is.
-        given = {"picture": tuple(pixels.shape), "embedding": tuple(embedding.shape)}
-        heard, seen = self._one_sound.made, self._one_picture.made
-        check_graph(bundle, bundle.sound_graph, {"samples": tuple(samples.shape)}, heard)
-        check_graph(bundle, bundle.picture_graph, given, seen)
+        for path, graph, one in (
+            (bundle.sound_graph, sound, self._one_sound),
+            (bundle.picture_graph, picture, self._one_picture),
+        ):
+            check_graph(bundle, path, dict(zip(graph.inputs, one.taken, strict=True)), one.made)
 
     @property
     def captured(self) -> bool:
@@ -112,6 +120,11 @@ class _One:
     @property
     def captured(self) -> bool:
         return self._replay is not None
+
+    @property
+    def taken(self) -> list[tuple[int, ...]]:
+        """Shapes of what goes in."""
+        return [tuple(x.shape) for x in self._inputs]
 
     @property
     def made(self) -> tuple[int, ...]:
