@@ -16,6 +16,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -202,7 +203,6 @@ def _build(library: Library, wanted: Wanted, folder: Path, progress: Progress) -
     trt, facts = library.load(), wanted.facts
     failed = wanted.file(folder, ".failed")
     failed.unlink(missing_ok=True)
-    forget_plan(wanted, folder)
     what: dict[str, Any] = {}
     if library.just_in_time:
         what["capability"] = facts["compute capability"]
@@ -239,7 +239,7 @@ def _build(library: Library, wanted: Wanted, folder: Path, progress: Progress) -
 
 def write_file(path: Path, data: bytes) -> None:
     """All of it, or nothing: a file of that name is replaced once its successor is whole."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         beside.write_bytes(data)
         beside.replace(path)

@@ -1,8 +1,8 @@
 """What holds of plans of both libraries: built, kept, loaded, run. See tensorrt_here.py."""
 
 import json
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -132,11 +132,10 @@ def test_ctrl_c_ends_a_build(fake: FakeTensorRt, bundle: Bundle) -> None:
 
 def test_two_builds_at_once_are_one(fake: FakeTensorRt, bundle: Bundle) -> None:
     fake.during_build = lambda: time.sleep(0.2)
-    builders = [threading.Thread(target=build_plans, args=(bundle, 1)) for _ in range(3)]
-    for builder in builders:
-        builder.start()
-    for builder in builders:
-        builder.join()
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: build_plans(bundle, 1), range(3)))
+    hashes = [[sidecar["sha256"] for sidecar in sidecars] for sidecars in made]
+    assert hashes[0] == hashes[1] == hashes[2]
     assert LIBRARY.just_in_time or fake.builds == 2
     assert chosen() == f"{RUNS}, fp16"
 

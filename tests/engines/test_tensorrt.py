@@ -104,7 +104,6 @@ def test_the_whole_way_of_a_plan(library: str, pytestconfig: pytest.Config, tmp_
 def test_without_the_library_it_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnx", reason="avsl-train needs the extra: pip install '.[train]'")
     from avsl.train.build import build
 
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
