@@ -58,7 +58,8 @@ def live(
         str,
         typer.Option(
             metavar="NAME",
-            help="What runs the engine: auto, tensorrt, torch, openvino or onnxruntime.",
+            help="What runs the engine: auto, tensorrt, tensorrt-rtx, torch, openvino or "
+            "onnxruntime.",
         ),
     ] = "auto",
     only: Annotated[

@@ -296,23 +296,26 @@ def evaluate(
 @app.command()
 def build(
     source: Annotated[Path, typer.Argument(help="A run folder, or an engine folder.")],
-    out: Annotated[Path | None, typer.Option(help="Where to; by default RUN/engine.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to; else RUN/engine.")] = None,
     stage: Annotated[
         str | None, typer.Option(help="Of a run: warm-up, unbiased or distill; else the last.")
     ] = None,
     combine: Annotated[
         str | None, typer.Option(help="Of two teachers: mean, product, A or B.")
     ] = None,
+    sm: Annotated[
+        str | None, typer.Option("--for", help="An engine's plans for SM89, say.")
+    ] = None,
 ) -> None:
     """Make an engine of a run, also of one that was stopped; of an engine, the fastest that this
-    machine can run.
+    machine can run, or (--for) plans to take to a machine with a GPU.
 
     Example: avsl-train build runs/first --stage unbiased --combine product --out pair
     """
     from avsl.train.build import build as build_engine
 
     with bars() as progress:
-        lines = build_engine(source, out, stage, combine, progress=progress)
+        lines = build_engine(source, out, stage, combine, sm, progress=progress)
     print("\n".join(lines))
 
 

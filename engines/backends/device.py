@@ -1,4 +1,4 @@
-"""What the `torch` and the `tensorrt` backend share: buffers, one stream, CUDA graphs.
+"""What the `torch` and the `tensorrt` backends share: buffers, one stream, CUDA graphs.
 
 torch is imported here.
 """
@@ -27,7 +27,12 @@ class Graph(Protocol):
     those that `outputs` names."""
 
     @property
-    def outputs(self) -> Iterable[str]: ...
+    def inputs(self) -> Iterable[str]:
+        """Their names, in the order of the tensors."""
+
+    @property
+    def outputs(self) -> Iterable[str]:
+        """The same of what comes out."""
 
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]: ...
 
@@ -60,11 +65,14 @@ class DeviceEngine:
         """The picture graph for single pictures of one size each."""
         self._one_picture = self._for_size(bundle.picture_size)
         # What a graph says of itself needn't be so; what has come out is.
-        heard, seen = self._one_sound.made, self._one_picture.made
-        join = {bundle.join: (1, bundle.embedding_size)}
-        given = {"picture": (1, None, None, 3), **join}
-        check_graph(bundle, bundle.sound_graph, {"samples": tuple(samples.shape)}, heard)
-        check_graph(bundle, bundle.picture_graph, given, seen)
+        for path, graph, one in (
+            (bundle.sound_graph, sound, self._one_sound),
+            (bundle.picture_graph, picture, self._one_picture),
+        ):
+            given = dict(zip(graph.inputs, one.taken, strict=True))
+            if bundle.picture_step and "picture" in given:
+                given["picture"] = (1, None, None, 3)  # of any size
+            check_graph(bundle, path, given, one.made)
 
     def _for_size(self, size: tuple[int, int]) -> _One:
         if size not in self._ones:
@@ -169,6 +177,11 @@ class _One:
     @property
     def captured(self) -> bool:
         return self._replay is not None
+
+    @property
+    def taken(self) -> list[tuple[int | None, ...]]:
+        """Shapes of what goes in."""
+        return [tuple(x.shape) for x in self._inputs]
 
     @property
     def made(self) -> dict[str, tuple[int, ...]]:

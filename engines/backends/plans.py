@@ -1,8 +1,8 @@
 """TensorRT plans of a bundle: built on this machine, kept in the user's cache folder.
 
-A plan is what TensorRT makes of one graph for one GPU. It is a cache of the bundle, and executable
-code: it is loaded only from a folder that nobody else can write to, and only with a sidecar (JSON)
-that names its hash and everything that it was built from.
+A plan is what TensorRT makes of one graph for one GPU, or for all of a kind. It is a cache of the
+bundle, and executable code: it is loaded only from a folder that nobody else can write to, and only
+with a sidecar (JSON) that names its hash and everything that it was built from.
 
 `python -m avsl.engines.backends.plans FOLDER BATCH` builds the plans of the bundle in FOLDER.
 """
@@ -16,23 +16,26 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from avsl.engines.backends.machine import cache_folder
-from avsl.engines.backends.tensorrt_build import SETTINGS, build
+from avsl.engines.backends.tensorrt_build import ROWS, SETTINGS, build
+from avsl.engines.backends.tensorrt_library import TENSORRT, Library
 from avsl.engines.bundle import Bundle, load_bundle
 from avsl.engines.errors import UserError, exit_on_user_error
 
 FILE_BATCH = 32
 """The most pictures at once that plans for files take; those for live take one."""
 HALF_AT_LEAST = 0.5
-"""The share of layers with half-precision tensors from which a plan is called fp16. The rest is
-what the graphs leave in single precision on purpose: spectrograms, norms, cosines."""
+"""The share of convolutions and products in half precision from which a plan is called fp16. The
+rest is what the graphs leave in single precision on purpose: spectrograms."""
 
 Progress = Callable[[str, int, int], None]
 """progress(what, done, total)"""
@@ -52,78 +55,34 @@ class Wanted:
     facts: dict[str, Any]
     """All that the plan depends on, as JSON. One of them changed alone is another plan."""
 
-    @property
-    def profile(self) -> dict[str, list[list[int]]]:
-        """The least, best and largest shape of each input."""
-        profile: dict[str, list[list[int]]] = self.facts["profile"]
-        return profile
-
     def file(self, folder: Path, suffix: str) -> Path:
         digest = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
         return folder / f"{self.label}-{digest[:16]}{suffix}"
 
 
-def import_tensorrt() -> Any:
-    """The `tensorrt` module.
-
-    Raises:
-        UserError: it isn't installed, or can't be loaded.
-    """
-    try:
-        import tensorrt
-    except ModuleNotFoundError:
-        raise UserError("tensorrt: not installed; pip install 'avsl[tensorrt]'") from None
-    except Exception as error:  # libraries that don't fit: each version raises something else
-        raise UserError(f"tensorrt: can't be loaded ({_line(error)})") from None
-    return tensorrt
-
-
-def gpu_facts(index: int | None = None) -> dict[str, Any]:
-    """What of a GPU a plan depends on.
-
-    Raises:
-        UserError: there is no torch, or it sees none.
-    """
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise UserError("tensorrt: needs torch, too; pip install 'avsl[tensorrt]'") from None
-    if not torch.cuda.is_available():
-        raise UserError("tensorrt: torch sees no CUDA device here")
-    gpu = torch.cuda.get_device_properties(index)
-    return {
-        "GPU": gpu.name,
-        "compute capability": f"{gpu.major}.{gpu.minor}",
-        "multiprocessors": gpu.multi_processor_count,
-        "GPU memory": gpu.total_memory,
-    }
-
-
-def wanted_plans(bundle: Bundle, batch: int, tensorrt: str, gpu: dict[str, Any]) -> list[Wanted]:
-    """The plans of a bundle's two graphs, for up to `batch` rows, by this version of TensorRT."""
-    inputs = {
-        bundle.sound_graph: {"samples": [bundle.window.length]},
-        bundle.picture_graph: {
-            "picture": [*bundle.picture_size, 3],
-            "embedding": [bundle.embedding_size],
-        },
-    }
+def wanted_plans(
+    bundle: Bundle, batch: int, library: Library, version: str, gpu: dict[str, Any]
+) -> list[Wanted]:
+    """The plans of a bundle's two graphs, for up to `batch` rows, by this version of a library, for
+    the GPU that its `gpu_here` or `gpu_named` tells."""
     name = "".join(c if c.isalnum() else "_" for c in bundle.name)
+    short = "rtx-" if library.just_in_time else ""
+    sides = {ROWS: [1, batch, batch]}
+    if bundle.picture_step:
+        sides |= {f"picture.{axis}": [n] * 3 for axis, n in enumerate(bundle.picture_size, 1)}
     wanted = []
-    for graph, shapes in inputs.items():
+    for graph in (bundle.sound_graph, bundle.picture_graph):
         onnx = graph.read_bytes()
         facts = {
             "graph": hashlib.sha256(onnx).hexdigest(),
-            "TensorRT": tensorrt,
-            "profile": {
-                key: [[rows, *shape] for rows in (1, batch, batch)] for key, shape in shapes.items()
-            },
+            library.name: version,
+            "profile": sides,
             "settings": SETTINGS,
             **gpu,
-            "OS": platform.system(),
-            "machine": platform.machine(),
         }
-        wanted.append(Wanted(f"{name}-{graph.stem}-{batch}", onnx, facts))
+        if not library.just_in_time:
+            facts |= {"OS": platform.system(), "machine": platform.machine()}
+        wanted.append(Wanted(f"{short}{name}-{graph.stem}-{batch}", onnx, facts))
     return wanted
 
 
@@ -196,28 +155,39 @@ def forget_plan(wanted: Wanted, folder: Path) -> None:
 
 
 def build_plans(
-    bundle: Bundle, batch: int, *, progress: Progress = lambda what, done, total: None
+    bundle: Bundle,
+    batch: int,
+    library: Library = TENSORRT,
+    *,
+    sm: str | None = None,
+    out: Path | None = None,
+    progress: Progress = lambda what, done, total: None,
 ) -> list[dict[str, Any]]:
     """Builds those of a bundle's two plans that aren't there, and returns their sidecars.
 
-    One build at a time on a machine: two would disturb each other's timings. Who waited finds what
-    the other has built.
+    Of those that are timed on the GPU one at a time is built on a machine: two would disturb each
+    other. Who waited finds what the other has built.
+
+    Args:
+        sm: for which GPUs, like "SM89"; by default for this machine's.
+        out: the folder for them, by default where they are looked for.
 
     Raises:
-        UserError: there is no TensorRT or no GPU, TensorRT refuses a graph, or a file can't be
+        UserError: there is no such library or no GPU, TensorRT refuses a graph, or a file can't be
             written.
     """
-    trt = import_tensorrt()
-    plans = wanted_plans(bundle, batch, trt.__version__, gpu_facts())
-    folder = plan_folder()
+    gpu = library.gpu_named(sm) if sm else library.gpu_here()
+    plans = wanted_plans(bundle, batch, library, library.load().__version__, gpu)
+    folder = out or plan_folder()
     sidecars = []
     try:
-        with _alone(folder / "lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with nullcontext() if library.just_in_time else _alone(folder / "lock"):
             for wanted in plans:
                 try:
                     _, sidecar = load_plan(wanted, folder)
                 except UserError:
-                    sidecar = _build(trt, wanted, folder, progress)
+                    sidecar = _build(library, wanted, folder, progress)
                 sidecars.append(sidecar)
     except OSError as error:
         raise UserError(f"{folder}: can't be written; {error.strerror}") from None
@@ -231,38 +201,48 @@ def build_in_background(bundle: Bundle, batch: int) -> None:
     subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
 
 
-def _build(trt: Any, wanted: Wanted, folder: Path, progress: Progress) -> dict[str, Any]:
+def _build(library: Library, wanted: Wanted, folder: Path, progress: Progress) -> dict[str, Any]:
     began = time.monotonic()
+    trt, facts = library.load(), wanted.facts
     failed = wanted.file(folder, ".failed")
     failed.unlink(missing_ok=True)
-    forget_plan(wanted, folder)
-    gpu = "".join(c if c.isalnum() else "_" for c in str(wanted.facts["GPU"]))
-    timings = folder / f"timings-{trt.__version__}-{gpu}"
-    known = timings.read_bytes() if timings.exists() else b""
+    what: dict[str, Any] = {}
+    if library.just_in_time:
+        what["capability"] = facts["compute capability"]
+    else:
+        gpu = "".join(c if c.isalnum() else "_" for c in str(facts["GPU"]))
+        timings = folder / f"timings-{trt.__version__}-{gpu}"
+        what["timings"] = timings.read_bytes() if timings.exists() else b""
+    told = partial(progress, wanted.label)
     try:
-        built = build(trt, wanted.onnx, wanted.profile, known, partial(progress, wanted.label))
+        built = build(trt, library.name, wanted.onnx, facts["profile"], told, **what)
     except UserError as error:
-        # Said at the next start, rather than tried for minutes again.
-        _write(failed, f"{error}; avsl-train build tries it again".encode())
+        if not library.just_in_time:
+            # Said at the next start, rather than tried for minutes again.
+            write_file(failed, f"{error}; avsl-train build tries it again".encode())
         raise
     sidecar: dict[str, Any] = {
         "label": wanted.label,
-        "facts": wanted.facts,
+        "facts": facts,
         "sha256": hashlib.sha256(built.plan).hexdigest(),
+        "inputs": built.inputs,
+        "outputs": built.outputs,
         "precision": "fp16" if built.half_share >= HALF_AT_LEAST else "not fp16",
         "half layers": round(built.half_share, 3),
         "layers": built.layers,
         "seconds": round(time.monotonic() - began, 1),
     }
-    _write(timings, built.timings)
-    _write(wanted.file(folder, ".plan"), built.plan)
+    if not library.just_in_time:
+        write_file(timings, built.timings)
+    write_file(wanted.file(folder, ".plan"), built.plan)
     # Last: without it the plan is not loaded.
-    _write(wanted.file(folder, ".json"), json.dumps(sidecar, indent=2).encode())
+    write_file(wanted.file(folder, ".json"), json.dumps(sidecar, indent=2).encode())
     return sidecar
 
 
-def _write(path: Path, data: bytes) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+def write_file(path: Path, data: bytes) -> None:
+    """All of it, or nothing: a file of that name is replaced once its successor is whole."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         beside.write_bytes(data)
         beside.replace(path)

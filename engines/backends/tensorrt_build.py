@@ -1,20 +1,30 @@
-"""What of TensorRT is needed to build a plan, and to prove of what precision it is.
+"""What of TensorRT is needed to build a plan, and to tell of what precision it is.
 
-Written for 10.12 to 11.x, which have no working switch for half precision any more: it stands in
-the bundle's graphs, and the network is always strongly typed.
+Written for TensorRT 10.12 to 11.x and TensorRT for RTX, which have no working switch for half
+precision any more: it stands in the bundle's graphs, and the network is always strongly typed.
+Inputs, outputs and their sides are the graph's.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from avsl.engines.errors import UserError
 
 SETTINGS = {"strongly typed": True, "tf32": False, "level": 3, "workspace": 2 << 30}
 """How every plan is built; part of what tells plans apart."""
+ROWS = "rows"
+"""The first side of whatever goes in or comes out."""
+NO_DRIVER = "catchCudaError"
+"""Where there is no driver, each error is followed by one about that."""
+
+Sides = Mapping[str, Sequence[int]]
+"""The least, best and largest of each side of an input that may vary: `ROWS`, or the input's name
+and the number of the side (`picture.1`)."""
 Profile = dict[str, list[list[int]]]
 """The least, best and largest shape of each input."""
 
@@ -25,102 +35,139 @@ class Built:
 
     plan: bytes
     timings: bytes
+    inputs: Profile
+    """In the graph's order."""
+    outputs: list[str]
     half_share: float
-    """Of the layers: how many have a tensor in half precision."""
+    """Of the convolutions and products, which take the time: how many are in half precision."""
     layers: int
+    """How many of those there are."""
 
 
 def build(
     trt: Any,
+    name: str,
     onnx: bytes,
-    profile: Profile,
-    timings: bytes,
+    sides: Sides,
     progress: Callable[[int, int], None],
+    *,
+    capability: str = "",
+    timings: bytes = b"",
 ) -> Built:
-    """Builds a plan; takes minutes.
+    """Builds a plan; takes minutes, unless it is for a capability.
 
     Args:
-        trt: the `tensorrt` module.
-        timings: of an earlier build, or nothing; it makes this one faster.
+        trt: the library's module.
+        name: the library's, for people.
         progress: progress(done, total), of what is under way.
+        capability: what the GPUs are able to that it is for, like "8.9", where kernels are compiled
+            on them; else it is for the GPU that is here.
+        timings: of an earlier build for the GPU that is here, or nothing; it makes this one faster.
 
     Raises:
         UserError: TensorRT doesn't take the graph, or makes nothing of it.
     """
-    log, name = make_log(trt), f"TensorRT {trt.__version__}"
-    builder = trt.Builder(log)
+    log, name = make_log(trt), f"{name} {trt.__version__}"
+    log.forget()
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # its way to say that the library gave none
+        raise UserError(f"{name} can't be started: {log.first or error}") from None
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse(onnx):
-        why = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise UserError(f"{name} doesn't take the graph: {' '.join(why.split())}")
+    if not parser.parse(onnx) or not network.num_outputs:
+        errors = map(parser.get_error, range(parser.num_errors))
+        why = "; ".join(map(_reason, errors)) or "there is no graph in it"
+        raise UserError(f"{name} doesn't take the graph: {why}")
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, SETTINGS["workspace"])
     config.builder_optimization_level = SETTINGS["level"]
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the inspector
-    _set_shapes(builder, network, config, profile)
-    if not config.set_timing_cache(config.create_timing_cache(timings), False):
+    profile, ranges = _set_shapes(builder, network, sides)
+    if ranges is not None and config.add_optimization_profile(ranges) < 0:
+        raise UserError(f"{name} doesn't take the graph's shapes: {log.first}")
+    if capability:
+        config.num_compute_capabilities = 1
+        sm = getattr(trt.ComputeCapability, f"SM{capability.replace('.', '')}")
+        config.set_compute_capability(sm, 0)
+    elif not config.set_timing_cache(config.create_timing_cache(timings), False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
     config.progress_monitor = monitor = _make_monitor(trt, progress)
     made = builder.build_serialized_network(network, config)
     if monitor.stopped:
         raise KeyboardInterrupt
     if made is None:
-        raise UserError(f"{name} built nothing: {log.last or 'it says nothing'}")
-    plan = bytes(made)
-    runtime = trt.Runtime(log)
-    engine = runtime.deserialize_cuda_engine(plan)
-    if engine is None:
-        raise UserError(f"{name} can't load what it built: {log.last}")
-    half, layers = _inspect(trt, engine, profile)
-    return Built(plan, bytes(config.get_timing_cache().serialize()), half / max(layers, 1), layers)
+        raise UserError(f"{name} built nothing: {log.first or 'it says nothing'}")
+    progress(1000, 1000)  # it may not say that the last phase has ended
+    products = (trt.LayerType.CONVOLUTION, trt.LayerType.MATRIX_MULTIPLY)
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    types = [layer.get_output(0).dtype for layer in layers if layer.type in products]
+    return Built(
+        bytes(made),
+        b"" if capability else bytes(config.get_timing_cache().serialize()),
+        profile,
+        [network.get_output(i).name for i in range(network.num_outputs)],
+        types.count(trt.DataType.HALF) / max(len(types), 1),
+        len(types),
+    )
 
 
-def _set_shapes(builder: Any, network: Any, config: Any, profile: Profile) -> None:
+def _reason(error: Any) -> str:
+    """Of an error of the parser: which operation, and the first of what it says."""
+    said = [line for line in error.desc().splitlines() if NO_DRIVER not in line]
+    return _line(f"{error.node_operator()}: {' '.join(said)}").removeprefix(": ")
+
+
+def _line(said: str) -> str:
+    """Without where in TensorRT's own source it is said."""
+    return " ".join(re.sub(r"In \w+ at \S+:\d+", "", said).split()).replace(" )", ")")
+
+
+def _set_shapes(builder: Any, network: Any, sides: Sides) -> tuple[Profile, Any]:
     """One shape for live, which TensorRT can count on; a range of them for files."""
-    inputs = {tensor.name: tensor for tensor in map(network.get_input, range(network.num_inputs))}
-    if inputs.keys() != profile.keys():
-        raise UserError(f"the graph has the inputs {', '.join(inputs)}, not {', '.join(profile)}")
+    profile: Profile = {}
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    for tensor in inputs:
+        shapes: list[list[int]] = [[], [], []]
+        for axis, size in enumerate(tensor.shape):
+            side = f"{tensor.name}.{axis}" if axis else ROWS
+            if size < 0 and side not in sides:
+                raise UserError(
+                    f"the graph's {tensor.name} has a side {axis} of any size, and the engine "
+                    "doesn't say which"
+                )
+            for shape, chosen in zip(shapes, sides[side] if size < 0 else [size] * 3, strict=True):
+                shape.append(chosen)
+        profile[tensor.name] = shapes
     if all(least == largest for least, _, largest in profile.values()):
-        for name, (shape, _, _) in profile.items():
-            inputs[name].shape = tuple(shape)
-        return
-    shapes = builder.create_optimization_profile()
+        for tensor in inputs:
+            tensor.shape = tuple(profile[tensor.name][0])
+        return profile, None
+    ranges = builder.create_optimization_profile()
     for name, (least, best, largest) in profile.items():
-        shapes.set_shape(name, tuple(least), tuple(best), tuple(largest))
-    if config.add_optimization_profile(shapes) < 0:
-        raise UserError("TensorRT doesn't take the graph's shapes")
+        ranges.set_shape(name, tuple(least), tuple(best), tuple(largest))
+    return profile, ranges
 
 
-def _inspect(trt: Any, engine: Any, profile: Profile) -> tuple[int, int]:
-    """How many layers have a tensor in half precision, and how many have tensors at all."""
-    inspector = engine.create_engine_inspector()
-    context = engine.create_execution_context()
-    for name, (_, _, largest) in profile.items():  # without shapes, formats are not given
-        context.set_input_shape(name, tuple(largest))
-    inspector.execution_context = context
-    told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    formats = [
-        " ".join(str(tensor.get("Format/Datatype")) for tensor in tensors).lower()
-        for layer in told["Layers"]
-        if isinstance(layer, dict)
-        and (tensors := [*layer.get("Inputs", []), *layer.get("Outputs", [])])
-    ]
-    return sum("half" in text or "fp16" in text for text in formats), len(formats)
-
-
+@cache
 def make_log(trt: Any) -> Any:
-    """A TensorRT logger that keeps the last error (`last`, one line) and prints nothing."""
+    """The TensorRT logger of this process, which keeps the first error and the last (`first` and
+    `last`, one line each) and prints nothing. There is one, for TensorRT announces that it ignores
+    a second."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.last = ""
+            self.forget()
+
+        def forget(self) -> None:
+            self.first = self.last = ""
 
         def log(self, severity: Any, msg: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.last = " ".join(msg.split())
+            error = severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR)
+            if error and NO_DRIVER not in msg:
+                self.last = _line(msg)
+                self.first = self.first or self.last
 
     return Log()
 

@@ -179,11 +179,14 @@ class LogMel64(Front):
         hann = torch.hann_window(400, dtype=torch.float64)
         self.basis = nn.Buffer(_dft(hann, 512).float(), persistent=False)
         self.mel = nn.Buffer(_mel_bands(64, 125, 7500, 512)[..., None], persistent=False)
+        # As the convolution's bias: TensorRT for RTX 1.7.1 makes one of a sum with a single number,
+        # and can't build it.
+        self.offset = nn.Buffer(torch.full((64,), 0.01), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
         real, imaginary = F.conv1d(samples[:, None], self.basis, stride=160).chunk(2, 1)
         magnitude = (real.square() + imaginary.square()).sqrt()
-        return (F.conv1d(magnitude, self.mel) + 0.01).log().transpose(1, 2)[:, None]
+        return F.conv1d(magnitude, self.mel, self.offset).log().transpose(1, 2)[:, None]
 
 
 def _mel_bands(bands: int, low: float, high: float, n_fft: int) -> Tensor:

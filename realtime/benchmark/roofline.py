@@ -173,14 +173,17 @@ def gpu() -> str:
     )
 
 
-def roofline(bundle: Bundle) -> dict[str, Any]:
-    """Of the torch backend on the GPU, at each batch size: its time, and its groups' shares."""
+def roofline(
+    bundle: Bundle, device: torch.device | str = "cuda", limits: Ceilings | None = None
+) -> dict[str, Any]:
+    """Of the torch backend on a device, at each batch size: its time, and its groups' shares. Its
+    ceilings are measured, unless they have been."""
     from avsl.engines.backends.torch import TorchEngine
 
-    engine = TorchEngine(bundle)
+    engine = TorchEngine(bundle, device)
     device = engine.device
     with torch.no_grad(), torch.cuda.stream(engine.stream):
-        limits = ceilings(device)
+        limits = limits or ceilings(device)
         lines = [
             f"{bundle.name} on the GPU, torch backend; ceilings measured: "
             f"{limits.flops[torch.float16] / 1e12:.0f} TFLOP/s in half precision, "

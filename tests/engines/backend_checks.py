@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -12,7 +15,7 @@ from torch import nn
 from avsl.demos.scenes import boxes, make_scene, with_sound_of
 from avsl.engines import Bundle, NetworkEngine, Resizer, load_bundle
 from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine
-from avsl.engines.bundle import DRAWN
+from avsl.engines.bundle import DRAWN, GRAPHS, sha256
 from avsl.engines.networks import Ensemble, Network, NetworkSpec
 from avsl.train.export import write_bundle
 from avsl.train.scoring.evaluate import hear
@@ -45,6 +48,22 @@ def bundle_of(kind: str, folder: Path) -> Bundle:
     write_bundle(
         ensemble.eval(), folder, name=kind, version="0", thresholds=THRESHOLDS, training={}
     )
+    return load_bundle(folder)
+
+
+def changed_bundle(
+    source: Path,
+    folder: Path,
+    change: Callable[[Path], bytes],
+    graphs: tuple[str, ...] = GRAPHS,
+) -> Bundle:
+    """A bundle like the one in `source`, with `change` made to its graphs."""
+    shutil.copytree(source, folder)
+    meta = json.loads((folder / "model.json").read_text())
+    for name in graphs:
+        (folder / name).write_bytes(change(source / name))
+        meta["sha256"][name] = sha256(folder / name)
+    (folder / "model.json").write_text(json.dumps(meta))
     return load_bundle(folder)
 
 

@@ -4,6 +4,7 @@ TensorRT's ONNX parser takes; no GPU is needed for it."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="graphs are read with the extra: pip install '.[train]'")
 
-from avsl.engines import load_bundle  # noqa: E402
-from avsl.engines.choose import SHIPPED  # noqa: E402
+from exported import KINDS  # noqa: E402
+
+from avsl.engines import Bundle, load_bundle  # noqa: E402
 
 FLOAT, HALF, UINT8, INT32, INT64 = (
     getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "UINT8", "INT32", "INT64")
@@ -66,33 +68,14 @@ CASTS = {"log-mel": 2, "wave": 2, "vggish": 4, "soundnet": 4}
 ONNX Runtime has no ReduceMax in half."""
 
 
-THERE = [name for name, folder in SHIPPED.items() if folder.exists()]
-
-
-@pytest.fixture(scope="module", params=[*THERE, "two small", "paper's pair"])
+@pytest.fixture(params=[kind for kind in KINDS if kind not in ("DMT's", "imported")])
 def bundle(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, bundle_of_kind: Callable[[str], Bundle]
 ) -> tuple[Path, list[str]]:
     """A bundle's folder, and the sound encoders in it."""
-    if request.param in SHIPPED:
-        meta = load_bundle(SHIPPED[request.param]).meta
-        return SHIPPED[request.param], [
-            n.get("sound", "log-mel") for n in meta.get("networks", [{}])
-        ]
-    torch = pytest.importorskip("torch", reason="exporting needs the extra: pip install '.[train]'")
-    torch.set_num_threads(1)  # beside others on two cores, threads spin for minutes
-    folder = tmp_path_factory.mktemp("bundle") / "engine"
-    from avsl.engines.networks import Ensemble, Network, NetworkSpec
-    from avsl.train.export import write_bundle
-    from avsl.train.papers_pair import THRESHOLDS, write_papers_pair
-
-    if request.param == "paper's pair":
-        write_papers_pair(folder)
-        return folder, ["vggish", "soundnet"]
-    sounds = ["log-mel", "wave"]
-    pair = Ensemble([Network(NetworkSpec(sound=sound, width=8)) for sound in sounds])
-    write_bundle(pair, folder, name="t", version="0", thresholds=THRESHOLDS, training={})
-    return folder, sounds
+    found = bundle_of_kind(request.param)
+    networks = found.meta.get("networks", [{}])
+    return found.folder, [network.get("sound", "log-mel") for network in networks]
 
 
 def typed_graph(path: Path) -> tuple[onnx.GraphProto, dict[str, int]]:

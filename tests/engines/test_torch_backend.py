@@ -189,6 +189,7 @@ def test_what_cannot_run_is_named_and_passed_over(monkeypatch: pytest.MonkeyPatc
     [
         ("torch", "no CUDA device here; --backend auto"),
         ("tensorrt", "tensorrt: "),
+        ("tensorrt-rtx", "tensorrt-rtx: "),
         ("cuda", "must be one of auto"),
     ],
 )

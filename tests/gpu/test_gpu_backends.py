@@ -1,6 +1,5 @@
 """What needs a CUDA device: the torch backend in half precision, CUDA graphs, TensorRT itself."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,9 @@ from backend_checks import (  # noqa: E402
     inputs,
 )
 
-from avsl.engines import Bundle, load_bundle, open_engine  # noqa: E402
-from avsl.engines.backends.plans import build_plans  # noqa: E402
+from avsl.engines import Bundle, UserError, load_bundle, open_engine  # noqa: E402
+from avsl.engines.backends.plans import build_plans, plan_folder  # noqa: E402
+from avsl.engines.backends.tensorrt_library import LIBRARIES, RTX  # noqa: E402
 from avsl.engines.backends.torch import TorchEngine  # noqa: E402
 from avsl.engines.bundle import DRAWN  # noqa: E402
 
@@ -25,9 +25,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
 ]
-needs_tensorrt = pytest.mark.skipif(
-    not importlib.util.find_spec("tensorrt"), reason="tensorrt is not installed"
-)
 
 
 @pytest.fixture(scope="module", params=BUNDLES)
@@ -66,7 +63,7 @@ def test_auto_takes_the_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     lines: list[str] = []
     open_engine(DRAWN, say=lines.append)
-    assert "runs with torch on " in lines[0]
+    assert any(f"runs with {name} on " in lines[0] for name in ("torch", "TensorRT for RTX"))
 
 
 def test_without_a_cuda_graph_the_maps_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,18 +73,45 @@ def test_without_a_cuda_graph_the_maps_are_the_same(monkeypatch: pytest.MonkeyPa
     assert_like_onnxruntime(engine, load_bundle(DRAWN))
 
 
-@needs_tensorrt
 @pytest.mark.parametrize("batch", [1, 32])
+@pytest.mark.parametrize("backend", LIBRARIES)
 def test_tensorrt_gives_the_maps_of_onnxruntime(
-    bundle: Bundle, batch: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bundle: Bundle, backend: str, batch: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from avsl.engines.backends.tensorrt import TensorRtEngine
 
+    library = LIBRARIES[backend]
+    try:
+        library.load()
+        library.gpu_here()
+    except UserError as fault:
+        pytest.skip(str(fault))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    sidecars = build_plans(bundle, batch)
+    sidecars = build_plans(bundle, batch, library)
     assert {sidecar["precision"] for sidecar in sidecars} == {"fp16"}, sidecars
-    engine = TensorRtEngine(bundle, batch)
+    engine = TensorRtEngine(bundle, batch, library)
     assert_like_onnxruntime(engine, bundle)
     assert_graphs_are_eager(engine, bundle)
+    if library.just_in_time:
+        assert list((tmp_path / "avsl" / "plans").glob("*.kernels"))
     if bundle.name == "drawn":
         assert_listens(engine)
+
+
+def test_plans_taken_along_are_what_is_wanted_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    try:
+        RTX.load()
+        capability = RTX.gpu_here()["compute capability"]
+    except UserError as fault:
+        pytest.skip(str(fault))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = plan_folder()
+    sm = f"SM{capability.replace('.', '')}"
+    build_plans(load_bundle(DRAWN), 1, RTX, sm=sm, out=folder)
+    built = {path: path.stat().st_mtime_ns for path in folder.glob("*.plan")}
+    lines: list[str] = []
+    open_engine(DRAWN, "tensorrt-rtx", say=lines.append)
+    assert "runs with TensorRT for RTX on " in lines[0]
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.plan")} == built
