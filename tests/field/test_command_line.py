@@ -34,8 +34,8 @@ REFUSED = {
     "f.mp4 -o o.mp4 --av-offset 0": "--av-offset is for --camera, not for films; leave it out",
     "--verify f.mp4 --events -": "--events is for --camera and --demo and films, not for --verify; "
     "leave it out",
-    "--list-devices --engine real": "--engine is for --camera and --demo and --verify and films, "
-    "not for --list-devices; leave it out",
+    "--list-devices --engine real": "--engine is for --list-kinds and --camera and --demo and "
+    "--verify and films, not for --list-devices; leave it out",
     "--record r.mkv": "no FILE and no --camera given; avsl-live --help shows both",
     "--camera 0 --no-window --record r.mkv --av-offset nan": "--av-offset nan: from -2000 to 2000 "
     "milliseconds",
