@@ -3,6 +3,7 @@ with heads, calibration of heard with seen, and the engine that comes of it."""
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from avsl.engines import UserError, load_bundle
 from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine
 from avsl.engines.networks.hearing import Hearing
 from avsl.engines.networks.seeing import Lite0, Seeing, load_lite0, normalised
-from avsl.train.teach import see
+from avsl.train.teach import see, trunk
 from avsl.train.teach.calibrate import Evidence, calibrate_kinds, inside_of
 from avsl.train.teach.kinds import families, load_kinds
 from avsl.train.teach.moments import film_moments, halves
@@ -127,6 +128,8 @@ def test_heads_are_learnt_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     network = seeing()
     monkeypatch.setattr(see, "SIZE", some.size)
     monkeypatch.setattr(see, "LR", 1e-2)
+    monkeypatch.setattr(trunk, "BATCH", 2)
+    monkeypatch.setattr(trunk, "HELD_OUT", 2)
     monkeypatch.setattr(see, "Faces", lambda folder: None)
     monkeypatch.setattr(see, "read_portraits", lambda folder, faces: some.portraits)
     monkeypatch.setattr(see, "read_photos", lambda paths, faces: some.photos)
@@ -135,14 +138,35 @@ def test_heads_are_learnt_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     run = tmp_path / "run"
     run.mkdir()
     places = tmp_path, tmp_path, tmp_path, run
-    see.teach_parts(network, *places, 50)
+    see.teach_seeing(network, *places, 1, 50)
     lines = [json.loads(line) for line in (run / "parts.jsonl").read_text().splitlines()]
     assert lines[-1]["val"] < 0.7 * lines[0]["val"]
     fresh = seeing()
-    see.teach_parts(fresh, *places, 50)
+    see.teach_seeing(fresh, *places, 1, 50)
     x = normalised(torch.from_numpy(some.scene(np.random.default_rng(3))[0])[None])
     with torch.no_grad():
         assert torch.equal(network.evidence(x), fresh.evidence(x)), "taken from the run"
+
+
+def test_the_trunk_learns_to_see_in_poor_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    network = seeing()
+    rng = np.random.default_rng(0)
+    pictures = [cv2.resize(rng.integers(0, 256, (5, 7, 3), np.uint8), (160, 120)) for _ in range(6)]
+    for name, value in (("BATCH", 2), ("HELD_OUT", 4), ("CHECKPOINT_EVERY", 3), ("LR", 1e-3)):
+        monkeypatch.setattr(trunk, name, value)
+    before = copy.deepcopy(network.trunk.state_dict())
+    trunk.teach_trunk(network, pictures, (64, 96), tmp_path, 9)
+    vals = [json.loads(line)["val"] for line in (tmp_path / "trunk.jsonl").read_text().splitlines()]
+    assert vals[-1] < vals[0]
+    after = network.trunk.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before if k.startswith(("stem", "fine")))
+    assert not torch.equal(before["classes.weight"], after["classes.weight"])
+    other = seeing()
+    trunk.teach_trunk(other, pictures, (64, 96), tmp_path, 9)
+    assert torch.equal(other.trunk.classes.weight, network.trunk.classes.weight), "from the run"
 
 
 def test_calibration_lights_what_is_heard_and_seen() -> None:

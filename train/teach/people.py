@@ -7,6 +7,7 @@ with heads that the face detectors found.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ class Crowd:
     def _photo_frame(self, rng: np.random.Generator) -> tuple[Picture, Mask, Mask]:
         h, w = self.size
         photo = self.photos[int(rng.integers(len(self.photos)))]
-        canvas, move = _cover(rng, photo.picture, (h, w))
+        canvas, move = cover(rng, photo.picture, (h, w))
         heads = photo.heads.copy()
         heads[:, :4] = move(heads[:, :4])
         maybe = heads[(heads[:, 4] >= MAYBE) & (heads[:, 4] < SURE)]
@@ -206,11 +207,16 @@ class Crowd:
         if len(photo.heads):
             return
         part = slice(y, y + tall), slice(x, x + wide)
-        canvas[part] = _cover(rng, photo.picture, (tall, wide))[0]
+        canvas[part] = cover(rng, photo.picture, (tall, wide))[0]
         head[part], body[part], sure[part] = 0, 0, 1
 
 
-def _cover(rng: np.random.Generator, picture: Picture, size: tuple[int, int]):  # type: ignore[no-untyped-def]
+Move = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def cover(
+    rng: np.random.Generator, picture: Picture, size: tuple[int, int]
+) -> tuple[Picture, Move]:
     """A part of a picture, with a shape much like it, stretched to `size`; and what moves boxes."""
     h, w = picture.shape[:2]
     aspect = size[1] / size[0] * float(np.exp(rng.normal(0, 0.15)))

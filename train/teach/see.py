@@ -1,5 +1,5 @@
-"""Teaches the picture network: Lite0 knows a thousand classes already; heads and bodies it learns
-from composed scenes, its own layers left as they are."""
+"""Teaches the picture network: Lite0 knows a thousand classes already and learns to see them in a
+webcam's picture (`trunk.py`); then heads and bodies are learnt from composed scenes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from avsl.demos.scenes.cutouts import BACKGROUNDS, PICTURES
 from avsl.engines import UserError
 from avsl.engines.networks.seeing import Parts, Seeing, load_lite0, normalised
 from avsl.train.run import append_metrics, load_checkpoint, save_checkpoint
+from avsl.train.teach import trunk
 from avsl.train.teach.faces import Faces
 from avsl.train.teach.kinds import IMAGENET, Kind
 from avsl.train.teach.people import Crowd, read_photos, read_portraits
@@ -57,30 +58,45 @@ def seeing(kinds: tuple[Kind, ...], teachers: Path) -> Seeing:
     return network.eval()
 
 
-def teach_parts(
+def teach_seeing(
     network: Seeing,
     prepared: Path,
     portraits: Path,
     teachers: Path,
+    run: Path,
+    steps: int,
+    scenes: int,
+    *,
+    seed: int = 1,
+    progress: Progress = lambda what, done, total: None,
+) -> None:
+    """Trains a picture network, or takes what is trained already from `run`.
+
+    Raises:
+        UserError: a teacher, portraits or pictures are missing.
+    """
+    if (run / LAST).exists():
+        network.trunk.load_state_dict(load_checkpoint(run / trunk.LAST)[0])
+        network.parts.load_state_dict(load_checkpoint(run / LAST)[0])
+        return
+    faces = Faces(teachers)
+    people = read_portraits(portraits, faces)
+    photos = read_photos(_pictures(prepared, seed), faces)
+    pictures = [photo.picture for photo in photos]
+    trunk.teach_trunk(network, pictures, SIZE, run, steps, seed=seed, progress=progress)
+    teach_parts(network, Crowd(photos, people, SIZE), run, scenes, seed=seed, progress=progress)
+
+
+def teach_parts(
+    network: Seeing,
+    crowd: Crowd,
     run: Path,
     scenes: int,
     *,
     seed: int = 1,
     progress: Progress = lambda what, done, total: None,
 ) -> None:
-    """Trains the heads and bodies of a picture network, or takes them from `run`.
-
-    Raises:
-        UserError: a teacher, portraits or pictures are missing.
-    """
-    if (run / LAST).exists():
-        network.parts.load_state_dict(load_checkpoint(run / LAST)[0])
-        return
-    faces = Faces(teachers)
-    people = read_portraits(portraits, faces)
-    paths = _pictures(prepared, seed)
-    photos = read_photos(paths, faces)
-    crowd = Crowd(photos, people, SIZE)
+    """Trains the heads and bodies of a picture network whose trunk is as it is to be."""
     fine, coarse, target = _features(network, crowd, scenes, seed, progress)
     torch.manual_seed(seed)
     parts = Parts()
@@ -141,12 +157,12 @@ def _features(
     fine = np.empty((scenes, 112, m, n), np.float16)
     coarse = np.empty((scenes, 320, m // 2, n // 2), np.float16)
     target = np.empty((scenes, 3, m, n), np.float16)
-    trunk = network.trunk
+    lite0 = network.trunk
     for i in range(scenes):
         picture, *masks = crowd.scene(np.random.default_rng((seed, i)))
         x = normalised(torch.from_numpy(picture)[None])
-        features = trunk.fine(trunk.stem(x))
-        fine[i], coarse[i] = features[0].numpy(), trunk.coarse(features)[0].numpy()
+        features = lite0.fine(lite0.stem(x))
+        fine[i], coarse[i] = features[0].numpy(), lite0.coarse(features)[0].numpy()
         target[i] = np.stack(masks)
         progress("scenes with people", i + 1, scenes)
     return fine, coarse, target

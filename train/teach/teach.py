@@ -27,13 +27,15 @@ from avsl.train.teach.calibrate import calibrate_kinds, gather
 from avsl.train.teach.hear import teach_hearing
 from avsl.train.teach.kinds import Kind, families, load_kinds
 from avsl.train.teach.moments import Moment, film_moments
-from avsl.train.teach.see import SIZE, seeing, teach_parts
+from avsl.train.teach.see import SIZE, seeing, teach_seeing
 from avsl.train.teach.teachers import RATE, TEACHERS, find
 
 STEP = 32
 STRIDE = 16
 THRESHOLDS = Thresholds(glow=0.5, unseen=0.5, sounding=0.6, gate_db=-60.0, gate_margin_db=6.0)
 CALIBRATION_SEED = 940_000
+SEEING_STEPS = 800
+"""Steps of the picture network's trunk."""
 SCENES = 200
 """Composed scenes to calibrate on."""
 Progress = Callable[[str, int, int], None]
@@ -83,8 +85,9 @@ def teach_engine(
         plan.prepared, plan.teachers, run, kinds, plan.steps, seed=plan.seed, progress=progress
     )
     hears, sees = hearing(network, kinds), seeing(kinds, plan.teachers)
-    places = plan.prepared, plan.portraits, plan.teachers
-    teach_parts(sees, *places, run, plan.scenes, seed=plan.seed, progress=progress)
+    places = plan.prepared, plan.portraits, plan.teachers, run
+    many = SEEING_STEPS, plan.scenes
+    teach_seeing(sees, *places, *many, seed=plan.seed, progress=progress)
     moments = scene_moments(plan.prepared, SCENES, progress)
     if plan.film:
         moments += film_moments(plan.film, "A", SPEC)
