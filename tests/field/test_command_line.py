@@ -126,7 +126,7 @@ def test_names_do_nothing_to_a_terminal(tmp_path: Path, name: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a limit of memory isn't kept")
 def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
     code = (
-        "import resource; resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))\n"
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (220 << 20, 220 << 20))\n"
         "from avsl.realtime.cli import main; main()"
     )
     done = subprocess.run(
