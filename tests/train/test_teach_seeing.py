@@ -164,9 +164,23 @@ def test_the_trunk_learns_to_see_in_poor_pictures(
     after = network.trunk.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before if k.startswith(("stem", "fine")))
     assert not torch.equal(before["classes.weight"], after["classes.weight"])
+
+    # Stopped and taken up again, it ends the same.
+    class Stopped(Exception):
+        pass
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 5:
+            raise Stopped
+
     other = seeing()
-    trunk.teach_trunk(other, pictures, (64, 96), tmp_path, 9)
-    assert torch.equal(other.trunk.classes.weight, network.trunk.classes.weight), "from the run"
+    (tmp_path / "again").mkdir()
+    with pytest.raises(Stopped):
+        trunk.teach_trunk(other, pictures, (64, 96), tmp_path / "again", 9, progress=stop)
+    other = seeing()
+    trunk.teach_trunk(other, pictures, (64, 96), tmp_path / "again", 9)
+    for name, value in after.items():
+        assert torch.equal(value, other.trunk.state_dict()[name]), name
 
 
 def test_calibration_lights_what_is_heard_and_seen() -> None:

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from avsl.engines.networks.hearing import Hearing, Patch
 from avsl.train.data.workers import live_with_parent
-from avsl.train.run import append_metrics, load_checkpoint, save_checkpoint
+from avsl.train.run import append_metrics
+from avsl.train.teach.kept import keep, take_up
 from avsl.train.teach.kinds import AUDIOSET, Kind, belongs, families, most
 from avsl.train.teach.sounds import Mixer, read_recordings
 from avsl.train.teach.teachers import YAMNET, YamNet, find
@@ -27,7 +28,7 @@ WEIGHTS = {"own": 1.0, "truth": 0.5, "family": 1.0, "classes": 0.2}
 """What each loss counts; each is a sum over its classes."""
 VALIDATION = 1024
 CHECKPOINT_EVERY, VALIDATE_EVERY, LOG_EVERY = 100, 500, 25
-LAST = "hearing.safetensors"
+LAST, METRICS = "hearing.safetensors", "hearing.jsonl"
 Batch = tuple[Tensor, ...]
 
 
@@ -79,13 +80,9 @@ def teach_hearing(
     optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=0.02)
     front = Patch()
     run.mkdir(parents=True, exist_ok=True)
-    done = 0
-    if (run / LAST).exists():
-        tensors, state = load_checkpoint(run / LAST)
-        done = int(state["step"])
-        _restore(network, optimizer, tensors)
+    done = take_up(run / LAST, run / METRICS, network, optimizer)
     if done >= steps:
-        return network
+        return network.eval()
     mixers = {
         split: Mixer(read_recordings(prepared, kinds, split), len(kinds))
         for split in ("train", "validation")
@@ -113,13 +110,13 @@ def teach_hearing(
             sums[name] = sums.get(name, 0.0) + float(loss.detach()) / LOG_EVERY
         progress("hearing", step + 1, steps)
         if (step + 1) % LOG_EVERY == 0:
-            append_metrics(run / "hearing.jsonl", {"step": step + 1, **sums})
+            append_metrics(run / METRICS, {"step": step + 1, **sums})
             sums = {}
         if (step + 1) % VALIDATE_EVERY == 0 or step + 1 == steps:
             found = _validate(network, front, validation)
-            append_metrics(run / "hearing.jsonl", {"step": step + 1, **found})
+            append_metrics(run / METRICS, {"step": step + 1, **found})
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
-            save_checkpoint(run / LAST, _tensors(network, optimizer), {"step": step + 1})
+            keep(run / LAST, network, optimizer, step + 1)
     return network.eval()
 
 
@@ -149,27 +146,3 @@ def _validate(network: Hearing, front: Patch, batches: list[Batch]) -> dict[str,
         off += float((logits[sure] - own[sure].logit(1e-3)).abs().sum())
         count += int(sure.sum())
     return found | {"val_off": off / max(count, 1)}
-
-
-def _tensors(network: Hearing, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    moments = {
-        f"optimizer.{i}.{name}": value
-        for i, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-    }
-    return {f"network.{name}": value for name, value in network.state_dict().items()} | moments
-
-
-def _restore(
-    network: Hearing, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
-) -> None:
-    weights, moments = {}, {}  # type: ignore[var-annotated]
-    for name, value in tensors.items():
-        part, rest = name.split(".", 1)
-        if part == "network":
-            weights[rest] = value
-        else:
-            number, moment = rest.split(".")
-            moments.setdefault(int(number), {})[moment] = value
-    network.load_state_dict(weights)
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})

@@ -76,8 +76,8 @@ def teach_seeing(
         UserError: a teacher, portraits or pictures are missing.
     """
     if (run / LAST).exists():
-        network.trunk.load_state_dict(load_checkpoint(run / trunk.LAST)[0])
         network.parts.load_state_dict(load_checkpoint(run / LAST)[0])
+        trunk.teach_trunk(network, [], SIZE, run, steps)  # it is whole
         return
     faces = Faces(teachers)
     people = read_portraits(portraits, faces)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from avsl.engines.networks.seeing import Lite0, Seeing, normalised
 from avsl.train.data.prepare import opencv
-from avsl.train.run import append_metrics, load_checkpoint, save_checkpoint
+from avsl.train.run import append_metrics
+from avsl.train.teach.kept import keep, take_up
 from avsl.train.teach.people import Picture, camera, cover
 
 cv2 = opencv()
@@ -32,7 +33,7 @@ MOSAIC = 0.4
 """How often a picture is put together of four."""
 HELD_OUT = 32
 """Scenes to measure on."""
-LAST = "trunk.safetensors"
+LAST, METRICS = "trunk.safetensors", "trunk.jsonl"
 CHECKPOINT_EVERY = 50
 Progress = Callable[[str, int, int], None]
 
@@ -53,11 +54,9 @@ def teach_trunk(
     teacher = copy.deepcopy(trunk).eval()
     learns = [p for part in (trunk.coarse, trunk.top, trunk.classes) for p in part.parameters()]
     optimizer = torch.optim.Adam(learns, LR)
-    done = 0
-    if (run / LAST).exists():
-        tensors, state = load_checkpoint(run / LAST)
-        done = int(state["step"])
-        trunk.load_state_dict(tensors)
+    done = take_up(run / LAST, run / METRICS, trunk, optimizer)
+    if done >= steps:
+        return
     held = [_scene(np.random.default_rng((seed + 1, i)), pictures, size) for i in range(HELD_OUT)]
     for step in range(done, steps):
         rngs = [np.random.default_rng((seed, step, i)) for i in range(BATCH)]
@@ -73,8 +72,8 @@ def teach_trunk(
             with torch.no_grad():
                 val = float(_loss(teacher, trunk, held))
             line = {"step": step + 1, "loss": float(loss.detach()), "val": val}
-            append_metrics(run / "trunk.jsonl", line)
-            save_checkpoint(run / LAST, trunk.state_dict(), {"step": step + 1})
+            append_metrics(run / METRICS, line)
+            keep(run / LAST, trunk, optimizer, step + 1)
 
 
 Scene = tuple[Picture, Picture]
@@ -106,7 +105,7 @@ def _loss(teacher: Lite0, trunk: Lite0, scenes: list[Scene]) -> Tensor:
     good, poor = (torch.from_numpy(np.stack(part)) for part in zip(*scenes, strict=True))
     logits = _classes(trunk, poor)
     with torch.no_grad():
-        # Antialiased, or it would hear of but some of its cells.
+        # Antialiased: each of the student's cells hears of all of the teacher's that lie in it.
         wanted = F.interpolate(
             _classes(teacher, good), logits.shape[2:], mode="bilinear", antialias=True
         )
