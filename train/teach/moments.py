@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from avsl.engines import Resizer, UserError
 from avsl.engines.bundle import EngineSpec
-from avsl.train.export import WINDOW
 from avsl.train.teach.teachers import RATE
 
 SLACK = 0.025
@@ -97,8 +96,7 @@ def _moments(folder: Path, clip: dict[str, Any], shaped: EngineSpec) -> list[Mom
     found = []
     for m in wanted:
         time, frame = min(frames, key=lambda pair: abs(pair[0] - m["t"]))
-        at = (time - (begins or 0.0)) * RATE - WINDOW["guard"]
-        end = int(at // WINDOW["hop"]) * WINDOW["hop"]
+        end = shaped.window.end(time - (begins or 0.0))
         samples = np.zeros(RATE, np.float32)
         heard = sound[max(0, end - RATE) : max(0, end)]
         samples[RATE - len(heard) :] = heard
