@@ -63,8 +63,10 @@ def microphone() -> Iterator[FakeMicrophone]:
             yield fake
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def display(opencv: None) -> Iterator[Env]:
+    """A display for each test: a key that is down when its window goes stays down, and would be
+    pressed in the next one's."""
     with skipping():
         rig.need(xdotool="xdotool")
         with rig.fake_display() as env:

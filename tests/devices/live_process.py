@@ -119,11 +119,12 @@ StartLive = Callable[..., LiveProcess]
 """The fixture that starts the live program: `start_live(env, camera="0", ...)`."""
 
 
-def press(env: dict[str, str], *keys: str) -> None:
-    """Presses keys in the window, by their X names."""
+def press(env: dict[str, str], *keys: str, hold: bool = False) -> None:
+    """Presses keys in the window, by their X names. `hold` keeps them down: where the first press
+    closes the window, there is none left to let go in."""
     find = ["xdotool", "search", "--sync", "--name", "avsl-live"]
     subprocess.run(
-        [*find, "windowfocus", "--sync", "key", "--delay", "60", *keys],
+        [*find, "windowfocus", "--sync", "keydown" if hold else "key", "--delay", "60", *keys],
         env={**os.environ, **env}, check=True, timeout=10, stdout=subprocess.DEVNULL,
     )  # fmt: skip
 

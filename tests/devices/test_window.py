@@ -130,7 +130,7 @@ def test_freeze_snapshot_record_quit(shown: tuple[LiveProcess, Env], tmp_path: P
     with av.open(str(film)) as container:
         assert [s.type for s in container.streams] == ["video", "audio"]
         assert len(list(container.decode(video=0))) > 30
-    press(env, "q")
+    press(env, "q", hold=True)
     assert live.end(None) < 1.0
     assert live.process.returncode == 0, live.said
 
@@ -179,7 +179,7 @@ def test_the_program_itself(
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert shown
-    assert len(out.splitlines()) > 60
+    assert len(out.splitlines()) > 60, err
     assert "wrote shown.mp4" in err and (tmp_path / "shown.mp4").exists()
 
 
