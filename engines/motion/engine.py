@@ -17,6 +17,7 @@ probability are a power of it, fitted once on animated scenes.
 from __future__ import annotations
 
 import importlib.metadata
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from avsl.engines.bundle import EngineSpec, Thresholds
 from avsl.engines.localization import Evidence, Map, Named, Peak
-from avsl.engines.motion.steady import Luma, luma, moved
+from avsl.engines.motion.steady import Camera, Luma, halved, luma, moved
 from avsl.engines.pictures import Picture
 from avsl.engines.windows import SoundTimeline, WindowSpec
 
@@ -46,8 +47,16 @@ LAG_FORGET = 0.998
 BETTER = 1.25
 """By how much the evidence for another lag must exceed that for the usual one."""
 FEW = 3.0
+CELL = 8
+"""Pixels of a cell; pictures with twice as many are halved first."""
 GAP_S = 0.5
 """Pictures farther apart are not compared."""
+LATELY_S = 1.0
+"""What `Lately` is about."""
+MOVES, ZOOMS = 25.0, 0.04
+"""Pixels that the camera moves by, and the part of its size that the picture grows or shrinks by,
+in a second, from which on it doesn't rest. One that stands was never found to zoom by more than
+0.014."""
 CUT = 8.0
 """Levels by which more than half of the cells change where a film cuts to another picture."""
 BANDS_HZ = (0, 100, 250, 600, 1600, 4000)
@@ -85,6 +94,24 @@ class _Seen(NamedTuple):
     luma: Luma
 
 
+class _Step(NamedTuple):
+    """From one picture to the next."""
+
+    time: float
+    seconds: float
+    change: Array
+    camera: Camera
+
+
+class Lately(NamedTuple):
+    """The last second's motion."""
+
+    amount: Array
+    """`[m, n]`, by how many levels a picture each cell changes."""
+    camera_rests: bool
+    """Whether the camera neither moves nor zooms."""
+
+
 class MotionMaps:
     """The maps of one stream: watches pictures and sound, and remembers the last seconds."""
 
@@ -94,12 +121,15 @@ class MotionMaps:
         self._bin_samples = spec.window.rate // BINS_PER_S
         self._bands = [round(hz / BINS_PER_S) for hz in BANDS_HZ]
         self._taper = np.hanning(self._bin_samples)
+        cell = spec.picture_size[0] // spec.map_size[0]
+        self._halve = cell >= 2 * CELL
         self._forget()
 
     def _forget(self) -> None:
         cells = self._size[0] * self._size[1]
         self._seen: _Seen | None = None
-        self._camera = 0.0, 0.0
+        self._camera = Camera()
+        self._last: deque[_Step] = deque()
         self._under_way: Array = np.zeros(cells, np.float32)  # motion in the bin that isn't over
         self._motion = np.zeros((cells, MEMORY), np.float32)
         self._sound = np.zeros((len(WEIGHTS), MEMORY), np.float32)
@@ -111,7 +141,7 @@ class MotionMaps:
     def watch(self, time: float, picture: Picture, sound: SoundTimeline) -> None:
         """Takes in the picture of `time` (seconds) and the sound before it. A step back in time, a
         long one ahead, or a cut to another picture begins anew."""
-        before, now = self._seen, luma(picture)
+        before, now = self._seen, luma(halved(picture) if self._halve else picture)
         if before and time == before.time:
             return
         change = self._change(before, time, now) if before else None
@@ -121,6 +151,9 @@ class MotionMaps:
             self._pictured = self._heard = self._first - 1
         else:
             self._spread(before.time, time, change)
+            self._last.append(_Step(time, time - before.time, change, self._camera))
+            while self._last[0].time <= time - LATELY_S:
+                self._last.popleft()
         self._seen = _Seen(time, now)
         self._listen(sound, self._window.end(time) // self._bin_samples - 1)
 
@@ -165,6 +198,15 @@ class MotionMaps:
             odds = np.maximum(self._standing_out(newest), 0) ** POWER
             self._done = newest, (odds / (1 + odds)).astype(np.float32).reshape(self._size)
         return self._done[1]
+
+    def lately(self) -> Lately:
+        """How much has moved, whatever was heard."""
+        if not self._last:
+            return Lately(np.zeros(self._size, np.float32), camera_rests=True)
+        amount = np.mean([step.change for step in self._last], 0).reshape(self._size)
+        fastest = max(np.hypot(s.camera.down, s.camera.across) / s.seconds for s in self._last)
+        zooms = np.mean([abs(step.camera.growth) / step.seconds for step in self._last])
+        return Lately(amount, bool(fastest < MOVES and zooms < ZOOMS))
 
     def evidence(self, peak: Peak) -> Evidence:
         return "motion"

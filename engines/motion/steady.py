@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,16 @@ MARGIN = 4
 """Pixels at the border that the camera's motion may have brought in."""
 
 
+class Camera(NamedTuple):
+    """What the camera did between two pictures."""
+
+    down: float = 0.0
+    across: float = 0.0
+    """By how many pixels what it sees moved."""
+    growth: float = 0.0
+    """By what part of its size what it sees grew."""
+
+
 def luma(picture: Picture) -> Luma:
     """Brightness `[h, w]` of an RGB picture, in 0..255, smoothed over 3 x 3 pixels: what is left of
     grain and of the error of a shift by parts of a pixel is small."""
@@ -36,9 +46,17 @@ def luma(picture: Picture) -> Luma:
     return grey
 
 
+def halved(picture: Picture) -> Picture:
+    """The mean of 2 x 2 pixels."""
+    h, w = (side // 2 * 2 for side in picture.shape[:2])
+    rows = picture[:h:2].astype(np.uint16)
+    rows += picture[1:h:2]
+    return ((rows[:, :w:2] + rows[:, 1:w:2]) >> 2).astype(np.uint8)
+
+
 def moved(
-    before: Luma, now: Luma, cells: tuple[int, int], start: tuple[float, float] = (0.0, 0.0)
-) -> tuple[NDArray[np.float32], tuple[float, float]]:
+    before: Luma, now: Luma, cells: tuple[int, int], start: Camera | None = None
+) -> tuple[NDArray[np.float32], Camera]:
     """By how many levels each of `cells` changed between two pictures, over what the camera's
     motion and the light explain.
 
@@ -46,9 +64,9 @@ def moved(
         start: the camera's motion that the search begins at: that of the picture before.
 
     Returns:
-        `[m, n]`, and the camera's motion down and across, in pixels.
+        `[m, n]`, and the camera's motion. How far it zooms is found, but not taken out.
     """
-    coarse = np.array(start) / 2
+    coarse = np.array(start[:2] if start else (0.0, 0.0)) / 2
     coarse = coarse + _explain(_shifted(_halved(before), *coarse), _halved(now))[:2]
     if np.abs(coarse).max() > FARTHEST / 2:
         coarse = np.zeros(2)
@@ -57,6 +75,7 @@ def moved(
     grows_down, grows_across = _gradient(there)
     change = now - there * (1 + gain / 128) + (gain - offset)
     change += down * grows_down + across * grows_across
+    growth = _growth(change, grows_down, grows_across)
     np.abs(change, out=change)
     change -= EDGE_SHARE * (np.abs(grows_down) + np.abs(grows_across)) + GRAIN
     np.maximum(change, 0, out=change)
@@ -65,7 +84,25 @@ def moved(
     m, n = cells
     h, w = change.shape
     shift = 2 * coarse + found[:2]
-    return change.reshape(m, h // m, n, w // n).mean((1, 3)), (float(shift[0]), float(shift[1]))
+    camera = Camera(float(shift[0]), float(shift[1]), growth)
+    return change.reshape(m, h // m, n, w // n).mean((1, 3)), camera
+
+
+def _growth(change: Luma, grows_down: Luma, grows_across: Luma) -> float:
+    """By how much a picture grew about its middle, from what a shift left of the change: least
+    squares, weighted as in `_explain`."""
+    some = slice(MARGIN, -MARGIN, 2), slice(MARGIN, -MARGIN, 2)
+    h, w = change.shape
+    y, x = np.arange(h, dtype=np.float32) - h / 2, np.arange(w, dtype=np.float32) - w / 2
+    outward = (y[:, None] * grows_down + x * grows_across)[some].ravel()
+    left = change[some].ravel()
+    growth, weight = 0.0, np.ones_like(left)
+    for _ in range(ROUNDS):
+        weighted = weight * outward
+        growth = -float(np.einsum("p,p->", weighted, left))
+        growth /= float(np.einsum("p,p->", weighted, outward)) + 1e-3
+        weight = 1 / (1 + np.square((left + np.float32(growth) * outward) / OUTLIER))
+    return growth
 
 
 def _explain(there: Luma, now: Luma) -> NDArray[np.float32]:

@@ -73,7 +73,8 @@ def test_the_camera_and_the_light_are_no_motion(down: float, across: float) -> N
     bright = np.clip(crop(picture, down, across) * 1.06 + 3, 0, 255).astype(np.uint8)
     change, shift = moved(before, luma(bright), CELLS)
     assert change[1:-1, 1:-1].mean() < 0.4
-    assert shift == pytest.approx((-down, -across), abs=0.15)
+    assert shift[:2] == pytest.approx((-down, -across), abs=0.15)
+    assert abs(shift.growth) < 0.002
     changed = bright.copy()
     changed[64:88, 96:120] = 255 - changed[64:88, 96:120]
     there, _ = moved(before, luma(changed), CELLS)
