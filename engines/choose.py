@@ -14,7 +14,10 @@ from avsl.engines.engine import Engine
 from avsl.engines.errors import UserError
 from avsl.engines.motion.engine import MotionEngine
 
-SHIPPED = {"real": DEFAULT, "drawn": DRAWN}
+SHIPPED = {"real": DEFAULT, "small": DEFAULT, "drawn": DRAWN}
+SMALL = (160, 288)
+"""Height and width of the pictures of `small`, which is `real` otherwise: two fifths of the work.
+"""
 
 
 def choose_engine(
@@ -28,8 +31,8 @@ def choose_engine(
     say: Callable[[str], None] = lambda line: None,
 ) -> Engine:
     """`both`, which is the default: the network for real things that ships, and motion beside it;
-    `both:NETWORK` with another network; or `motion` or a NETWORK alone: `real`, `drawn`, or the
-    folder of one.
+    `both:NETWORK` with another network; or `motion` or a NETWORK alone: `real`, `small` (the same
+    on smaller pictures, for weak machines), `drawn`, or the folder of one.
 
     How a network runs is `open_engine`'s to choose, which the other arguments go to.
 
@@ -48,7 +51,7 @@ def choose_engine(
         if only or ignore:
             raise UserError(f"{_option(only)}: motion knows no kinds; leave it out")
         return MotionEngine()
-    bundle = load_bundle(_folder(name))
+    bundle = _load(name)
     both, form = word == "both", "both, motion and a network: {}" if word == "both" else "{}"
     if only or ignore:
         bundle = _hearing(bundle, only, ignore)
@@ -67,18 +70,22 @@ def kinds_of(name: str | Path | None = None) -> tuple[str, ...]:
     Raises:
         UserError: there is no such engine, or it has no names for things.
     """
-    known = () if str(name) == "motion" else load_bundle(_folder(name)).kinds
+    known = () if str(name) == "motion" else _load(name).kinds
     if not known:
         raise UserError(f"{name or 'both'}: knows no kinds by name")
     return known
 
 
-def _folder(name: str | Path | None) -> Path | str:
-    """Of the network in an engine that is no motion alone."""
+def _load(name: str | Path | None) -> Bundle:
+    """The network in an engine that is no motion alone."""
     named = str(name or "both")
     word, _, network = named.partition(":")
     known = network or "real" if word == "both" else named
-    return SHIPPED.get(known, known)
+    bundle = load_bundle(SHIPPED.get(known, known))
+    if known != "small":
+        return bundle
+    (h, w), (m, n), (tall, wide) = SMALL, bundle.map_size, bundle.picture_size
+    return replace(bundle, name=known, picture_size=SMALL, map_size=(h * m // tall, w * n // wide))
 
 
 def _hearing(bundle: Bundle, only: Sequence[str], ignore: Sequence[str]) -> Bundle:

@@ -51,7 +51,7 @@ def live(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="both (the default), real, drawn, motion, or an engine's folder.",
+            help="both (the default), real, small, drawn, motion, or an engine's folder.",
         ),
     ] = None,
     backend: Annotated[

@@ -90,7 +90,7 @@ def prepare(
 
       avsl-train prepare mine -o prepared
 
-      avsl-train fit engines/default/first.toml --run runs/first
+      avsl-train fit train/recipes/photographs.toml --run runs/mine
     """
     from avsl.train.data.prepare import prepare as prepare_folder
 
@@ -123,7 +123,7 @@ def fit(
 ) -> None:
     """Train an engine; it ends up in RUN/engine, ready for avsl-live.
 
-    Example: avsl-train fit engines/default/recipe.toml --run runs/first
+    Example: avsl-train fit train/recipes/photographs.toml --run runs/mine
     """
     chosen = load_recipe(recipe, [*(settings or []), *(["distill=true"] if distill else [])])
     from avsl.train.checks import enough_memory

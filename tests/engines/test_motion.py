@@ -201,6 +201,9 @@ def test_names_of_engines(tmp_path: Path) -> None:
     assert choose_engine().spec == choose_engine("both").spec
     assert choose_engine().spec.name == "real + motion"
     assert choose_engine("real").spec == choose_engine(DEFAULT).spec
+    real, small = choose_engine("real").spec, choose_engine("both:small").spec
+    assert small.name == "small + motion" and small.kinds == real.kinds
+    assert np.prod(small.picture_size) < 0.5 * np.prod(real.picture_size)
     for name in ("moton", "both:nowhere", tmp_path):
         with pytest.raises(UserError, match="engine"):
             choose_engine(name)

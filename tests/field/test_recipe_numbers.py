@@ -11,7 +11,7 @@ import pytest
 
 import avsl.train
 from avsl.engines import UserError
-from avsl.engines.bundle import DEFAULT, DRAWN
+from avsl.engines.bundle import DRAWN
 from avsl.train.recipe import RANGES, Recipe, load_recipe, recipe_of, to_toml
 
 NUMBERS = {f.name for f in fields(Recipe) if isinstance(f.default, int | float)} - {
@@ -19,7 +19,6 @@ NUMBERS = {f.name for f in fields(Recipe) if isinstance(f.default, int | float)}
 }
 SHIPPED = [
     *(Path(avsl.train.__file__).parent / "recipes").glob("*.toml"),
-    *DEFAULT.glob("*.toml"),
     *DRAWN.glob("*.toml"),
 ]
 

@@ -21,7 +21,6 @@ from accelerate.state import AcceleratorState  # noqa: E402
 
 import avsl.train.cli as cli  # noqa: E402
 from avsl.demos.scenes.cutouts import PREPARED  # noqa: E402
-from avsl.engines.bundle import DEFAULT  # noqa: E402
 from avsl.train.data.dataset import write_scenes  # noqa: E402
 from avsl.train.recipe import Recipe, to_toml  # noqa: E402
 
@@ -177,13 +176,20 @@ def prepared(folder: Path) -> Path:
     return folder
 
 
-def test_the_shipped_engine_s_first_recipe_has_a_dry_run(tmp_path: Path, avsl_train) -> None:
+def test_the_recipe_for_photographs_has_a_dry_run(tmp_path: Path, avsl_train) -> None:
     """Its first stage tells kinds apart, which is timed on scenes with kinds."""
     small = ["size=32", "width=4", "labelled_batch=4"]
     settings = [f"cutouts={prepared(tmp_path / 'prepared')}", *small]
     words = [word for setting in settings for word in ("--set", setting)]
     run = tmp_path / "run"
-    code, out, err = avsl_train("fit", DEFAULT / "first.toml", "--run", run, "--dry-run", *words)
+    code, out, err = avsl_train(
+        "fit",
+        Path(cli.__file__).parent / "recipes/photographs.toml",
+        "--run",
+        run,
+        "--dry-run",
+        *words,
+    )
     assert code == 0, err
     assert "kinds: 4000 steps" in out
     assert "kinds of things: 2 that sound, " in out

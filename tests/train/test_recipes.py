@@ -29,7 +29,8 @@ from avsl.train.recipe import Recipe, load_recipe, to_toml  # noqa: E402
 from avsl.train.run import prepare_run, read_metrics  # noqa: E402
 
 FOLDER = Path(avsl.train.__file__).parent / "recipes"
-FILES = sorted(FOLDER.glob("*.toml"))
+FILES = sorted(path for path in FOLDER.glob("*.toml") if path.stem != "photographs")
+"""Those of the paper."""
 README = (FOLDER / "README.md").read_text("utf-8")
 SIZE = 64
 EPOCHS = {10_000: 100, 20_000: 75, 40_000: 50, 80_000: 30, 144_000: 20, 160_000: 20}
