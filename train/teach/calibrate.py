@@ -4,7 +4,7 @@ in view, it tells much."""
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -95,6 +95,18 @@ def gather(moments: list[Moment], hears: Hears, sees: Seeing) -> list[Evidence]:
         weight = counts[moment.clip] ** -0.5
         found.append(Evidence(heard, z, inside, moment.alone, weight))
     return found
+
+
+def balanced(*sets: list[Evidence]) -> list[Evidence]:
+    """All of it, each set counting as much as the one that counts least: there may be any number of
+    composed scenes, and few films."""
+    sums = [sum(one.weight for one in each) for each in sets]
+    least = min((whole for whole in sums if whole), default=0.0)
+    return [
+        replace(one, weight=one.weight * least / whole)
+        for each, whole in zip(sets, sums, strict=True)
+        for one in each
+    ]
 
 
 def inside_of(boxes: NDArray[np.float32], cells: tuple[int, int]) -> NDArray[np.bool_]:

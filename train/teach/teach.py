@@ -23,7 +23,7 @@ from avsl.engines.windows import WindowSpec
 from avsl.train.export import WINDOW, write_kinds_bundle
 from avsl.train.run import write_text
 from avsl.train.scoring.evaluate import stills
-from avsl.train.teach.calibrate import calibrate_kinds, gather
+from avsl.train.teach.calibrate import balanced, calibrate_kinds, gather
 from avsl.train.teach.hear import teach_hearing
 from avsl.train.teach.kinds import Kind, families, load_kinds
 from avsl.train.teach.moments import Moment, film_moments
@@ -88,10 +88,11 @@ def teach_engine(
     places = plan.prepared, plan.portraits, plan.teachers, run
     many = SEEING_STEPS, plan.scenes
     teach_seeing(sees, *places, *many, seed=plan.seed, progress=progress)
-    moments = scene_moments(plan.prepared, SCENES, progress)
+    sets = [scene_moments(plan.prepared, SCENES, progress)]
     if plan.film:
-        moments += film_moments(plan.film, "A", SPEC)
-    loss = calibrate_kinds(gather(moments, hears, sees), kinds, hears, sees)
+        sets.append(film_moments(plan.film, "A", SPEC))
+    evidence = balanced(*(gather(moments, hears, sees) for moments in sets))
+    loss = calibrate_kinds(evidence, kinds, hears, sees)
     engine = run / "engine"
     write_engine(hears, sees, kinds, engine, {"plan": _said(plan), "calibration_loss": loss})
     return engine
