@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine
 from avsl.engines.networks.hearing import Hearing
 from avsl.engines.networks.seeing import Lite0, Seeing, load_lite0, normalised
 from avsl.train.teach import see, trunk
-from avsl.train.teach.calibrate import Evidence, balanced, calibrate_kinds, inside_of
+from avsl.train.teach.calibrate import Evidence, calibrate_kinds, inside_of
 from avsl.train.teach.kinds import families, load_kinds
 from avsl.train.teach.moments import film_moments, halves
 from avsl.train.teach.people import Crowd, Photo, person_mask, read_portraits
@@ -213,14 +212,6 @@ def test_calibration_lights_what_is_heard_and_seen() -> None:
             assert map_[one.inside].max() > 0.5 > map_[~one.inside].max()
         else:
             assert map_.max() < 0.5
-
-
-def test_sets_to_calibrate_on_count_alike() -> None:
-    one = Evidence(torch.zeros(1, 3), torch.zeros(1, 1, 1), torch.zeros(1, 1) > 0, True, 1.0)
-    scenes, film = [one] * 8, [replace(one, weight=0.5)] * 4
-    both = balanced(scenes, film)
-    assert [e.weight for e in both] == [0.25] * 8 + [0.5] * 4
-    assert balanced(scenes, []) == scenes
 
 
 def test_halves_share_no_film(tmp_path: Path) -> None:

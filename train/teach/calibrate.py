@@ -4,7 +4,7 @@ in view, it tells much."""
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ START = {"own": 0.2, "truth": 0.0, "family": 0.34, "heard": 1.1, "seen": 0.65, "
 """Where the fit begins, and what draws it: what fitted the teachers on composed scenes."""
 PULL, FIRM, LOOSE = 0.15, 10.0, 0.2
 """What it costs, squared, to move a group's bias, a weight of a score and any other number."""
-DARK = 0.5
+DARK = 0.7
 """What light where nothing sounds counts beside darkness where something does."""
 QUIET_DB = -55.0
 """Moments with less sound are the gate's."""
@@ -95,18 +95,6 @@ def gather(moments: list[Moment], hears: Hears, sees: Seeing) -> list[Evidence]:
         weight = counts[moment.clip] ** -0.5
         found.append(Evidence(heard, z, inside, moment.alone, weight))
     return found
-
-
-def balanced(*sets: list[Evidence]) -> list[Evidence]:
-    """All of it, each set counting as much as the one that counts least: there may be any number of
-    composed scenes, and few films."""
-    sums = [sum(one.weight for one in each) for each in sets]
-    least = min((whole for whole in sums if whole), default=0.0)
-    return [
-        replace(one, weight=one.weight * least / whole)
-        for each, whole in zip(sets, sums, strict=True)
-        for one in each
-    ]
 
 
 def inside_of(boxes: NDArray[np.float32], cells: tuple[int, int]) -> NDArray[np.bool_]:

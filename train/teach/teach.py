@@ -23,7 +23,7 @@ from avsl.engines.windows import WindowSpec
 from avsl.train.export import WINDOW, write_kinds_bundle
 from avsl.train.run import write_text
 from avsl.train.scoring.evaluate import stills
-from avsl.train.teach.calibrate import balanced, calibrate_kinds, gather
+from avsl.train.teach.calibrate import calibrate_kinds, gather
 from avsl.train.teach.hear import teach_hearing
 from avsl.train.teach.kinds import Kind, families, load_kinds
 from avsl.train.teach.moments import Moment, film_moments
@@ -37,7 +37,7 @@ CALIBRATION_SEED = 940_000
 SEEING_STEPS = 800
 """Steps of the picture network's trunk."""
 SCENES = 200
-"""Composed scenes to calibrate on."""
+"""Composed scenes to calibrate on where there is no film; beside film they only made more glow."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -88,11 +88,12 @@ def teach_engine(
     places = plan.prepared, plan.portraits, plan.teachers, run
     many = SEEING_STEPS, plan.scenes
     teach_seeing(sees, *places, *many, seed=plan.seed, progress=progress)
-    sets = [scene_moments(plan.prepared, SCENES, progress)]
-    if plan.film:
-        sets.append(film_moments(plan.film, "A", SPEC))
-    evidence = balanced(*(gather(moments, hears, sees) for moments in sets))
-    loss = calibrate_kinds(evidence, kinds, hears, sees)
+    moments = (
+        film_moments(plan.film, "A", SPEC)
+        if plan.film
+        else scene_moments(plan.prepared, SCENES, progress)
+    )
+    loss = calibrate_kinds(gather(moments, hears, sees), kinds, hears, sees)
     engine = run / "engine"
     write_engine(hears, sees, kinds, engine, {"plan": _said(plan), "calibration_loss": loss})
     return engine
