@@ -33,7 +33,7 @@ def test_what_ships_is_whole_and_small(folder: Path) -> None:
 
 
 def test_a_copy_opens_anywhere(copy: Path) -> None:
-    assert open_engine(copy).bundle.name == load_bundle().name
+    assert open_engine(copy).bundle.name == load_bundle(DRAWN).name
 
 
 def test_on_the_cpu_nothing_large_is_imported() -> None:
@@ -81,7 +81,7 @@ def test_a_graph_that_is_no_graph(copy: Path) -> None:
     import hashlib
 
     (copy / "sound.onnx").write_bytes(b"not a graph")
-    hashes = load_bundle().meta["sha256"] | {
+    hashes = load_bundle(DRAWN).meta["sha256"] | {
         "sound.onnx": hashlib.sha256(b"not a graph").hexdigest()
     }
     change(copy, sha256=hashes)

@@ -22,7 +22,7 @@ START = {"own": 0.2, "truth": 0.0, "family": 0.34, "heard": 1.1, "seen": 0.65, "
 """Where the fit begins, and what draws it: what fitted the teachers on composed scenes."""
 PULL, FIRM, LOOSE = 0.15, 10.0, 0.2
 """What it costs, squared, to move a group's bias, a weight of a score and any other number."""
-DARK = 0.7
+DARK = 0.35
 """What light where nothing sounds counts beside darkness where something does."""
 QUIET_DB = -55.0
 """Moments with less sound are the gate's."""

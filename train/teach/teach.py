@@ -36,8 +36,8 @@ THRESHOLDS = Thresholds(glow=0.5, unseen=0.5, sounding=0.6, gate_db=-60.0, gate_
 CALIBRATION_SEED = 940_000
 SEEING_STEPS = 800
 """Steps of the picture network's trunk."""
-SCENES = 200
-"""Composed scenes to calibrate on where there is no film; beside film they only made more glow."""
+SCENES = 400
+"""Composed scenes to calibrate on."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -88,11 +88,10 @@ def teach_engine(
     places = plan.prepared, plan.portraits, plan.teachers, run
     many = SEEING_STEPS, plan.scenes
     teach_seeing(sees, *places, *many, seed=plan.seed, progress=progress)
-    moments = (
-        film_moments(plan.film, "A", SPEC)
-        if plan.film
-        else scene_moments(plan.prepared, SCENES, progress)
-    )
+    moments = scene_moments(plan.prepared, SCENES, progress)
+    if plan.film:  # it says better what to light; scenes are left to say what to keep dark
+        moments = [moment for moment in moments if not len(moment.boxes)]
+        moments += film_moments(plan.film, "A", SPEC)
     loss = calibrate_kinds(gather(moments, hears, sees), kinds, hears, sees)
     engine = run / "engine"
     write_engine(hears, sees, kinds, engine, {"plan": _said(plan), "calibration_loss": loss})
