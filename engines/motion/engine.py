@@ -204,9 +204,10 @@ class MotionMaps:
         if not self._last:
             return Lately(np.zeros(self._size, np.float32), camera_rests=True)
         amount = np.mean([step.change for step in self._last], 0).reshape(self._size)
-        fastest = max(np.hypot(s.camera.down, s.camera.across) / s.seconds for s in self._last)
+        # Means, for a thing that leaps before a bare wall is the camera's motion for one picture.
+        speeds = [np.hypot(s.camera.down, s.camera.across) / s.seconds for s in self._last]
         zooms = np.mean([abs(step.camera.growth) / step.seconds for step in self._last])
-        return Lately(amount, bool(fastest < MOVES and zooms < ZOOMS))
+        return Lately(amount, bool(np.mean(speeds) < MOVES and zooms < ZOOMS))
 
     def evidence(self, peak: Peak) -> Evidence:
         return "motion"

@@ -15,6 +15,8 @@ KINDS = (
 )
 """What ships; two small networks; the paper's size; what DMT exports of its two teachers; EZ-VSL's
 network of two ResNets and three seconds, with weights under torchvision's names."""
+NAMED = ("real", "small")
+"""Those of them that know things by name: tests/engines/test_kinds.py has more of the sort."""
 
 
 def exported(kind: str, folder: Path) -> Bundle:
