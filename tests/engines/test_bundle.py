@@ -29,7 +29,6 @@ def test_what_ships_is_whole_and_small(folder: Path) -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 20e6
     assert bundle.meta["scores"]["scenes"] >= 1000
     assert (folder / "README.md").is_file()
-    assert (folder / "README.md").is_file()
 
 
 def test_a_copy_opens_anywhere(copy: Path) -> None:
