@@ -14,10 +14,10 @@ from avsl.engines.engine import Engine
 from avsl.engines.errors import UserError
 from avsl.engines.motion.engine import MotionEngine
 
-SHIPPED = {"real": DEFAULT, "small": DEFAULT, "drawn": DRAWN}
+SHIPPED = {"real": DEFAULT, "drawn": DRAWN}
 SMALL = (160, 288)
 """Height and width of the pictures of `small`, which is `real` otherwise: two fifths of the work.
-"""
+It is no bundle of its own, so not in `SHIPPED`."""
 
 
 def choose_engine(
@@ -81,9 +81,9 @@ def _load(name: str | Path | None) -> Bundle:
     named = str(name or "both")
     word, _, network = named.partition(":")
     known = network or "real" if word == "both" else named
-    bundle = load_bundle(SHIPPED.get(known, known))
     if known != "small":
-        return bundle
+        return load_bundle(SHIPPED.get(known, known))
+    bundle = load_bundle(DEFAULT)
     (h, w), (m, n), (tall, wide) = SMALL, bundle.map_size, bundle.picture_size
     return replace(bundle, name=known, picture_size=SMALL, map_size=(h * m // tall, w * n // wide))
 

@@ -15,8 +15,8 @@ KINDS = (
 )
 """What ships; two small networks; the paper's size; what DMT exports of its two teachers; EZ-VSL's
 network of two ResNets and three seconds, with weights under torchvision's names."""
-NAMED = ("real", "small")
-"""Those of them that know things by name: tests/engines/test_kinds.py has more of the sort."""
+NAMED = "real"
+"""The one of them that knows things by name."""
 
 
 def exported(kind: str, folder: Path) -> Bundle:

@@ -70,7 +70,7 @@ CASTS = {"log-mel": 2, "wave": 2, "vggish": 4, "soundnet": 4}
 ONNX Runtime has no ReduceMax in half."""
 
 
-@pytest.fixture(params=[kind for kind in KINDS if kind not in (*NAMED, "DMT's", "imported")])
+@pytest.fixture(params=[kind for kind in KINDS if kind not in (NAMED, "DMT's", "imported")])
 def bundle(
     request: pytest.FixtureRequest, bundle_of_kind: Callable[[str], Bundle]
 ) -> tuple[Path, list[str]]:

@@ -52,7 +52,7 @@ def built(path: Path, rows: int = 1, capability: str = "8.9") -> Built:
     return build(trt, RTX.name, path.read_bytes(), sides, lambda *_: None, capability=capability)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in NAMED])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != NAMED])
 def test_every_graph_is_parsed_typed_as_designed_and_built(
     kind: str, bundle_of_kind: Callable[[str], Bundle]
 ) -> None:
@@ -121,6 +121,20 @@ def test_a_build_is_no_wait() -> None:
 
 
 # Graphs that are none, or not ours
+
+
+def test_the_engine_of_kinds_that_ships_is_built() -> None:
+    """Both graphs, the picture's at its own shape, most of their layers in half precision."""
+    bundle = load_bundle()
+    h, w = bundle.picture_size
+    shape = {"picture.1": (h, h, h), "picture.2": (w, w, w)}
+    for path, sides in ((bundle.sound_graph, {}), (bundle.picture_graph, shape)):
+        rows = {"rows": (1, 1, 1)}
+        made = build(
+            trt, RTX.name, path.read_bytes(), rows | sides, lambda *_: None, capability="8.9"
+        )
+        assert len(made.plan) > 100_000
+        assert made.half_share > 0.7
 
 
 def failing(data: bytes, sides: dict[str, tuple[int, int, int]] = ROWS) -> str:
