@@ -1,8 +1,8 @@
 """What is seen and where, by name: a picture to a probability for each kind in each cell.
 
 The trunk is EfficientNet-Lite0 (Liu 2020; Tan & Le 2019), whose thousand classes of ImageNet say
-what things are; kinds are sums over its classes. Heads and bodies of people, for which ImageNet has
-no class, a small head of its own finds at half the stride.
+what things are; kinds are sums over its classes. What it has no class for, as heads and bodies of
+people, and what is too small for its cells, small heads find at half the stride.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ STAGES = (
 """Repeats, kernel, stride of the first, expansion and width of each of Lite0's stages."""
 FINE = 5
 """After so many stages the stride is 16."""
+NEVER = 20.0
+"""Log odds against what can't be."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -90,23 +92,29 @@ class Lite0(nn.Module):
         self.top = _same(320, 1280, 1)
         self.classes = nn.Conv2d(1280, 1000, 1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features at stride 16, features at stride 32 `[B, 320, ...]`, logits at stride 32."""
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """At stride 16, and at stride 32 `[B, 320, h/32, w/32]`."""
         fine = self.fine(self.stem(x))
-        coarse = self.coarse(fine)
+        return fine, self.coarse(fine)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features at both strides, logits at stride 32."""
+        fine, coarse = self.features(x)
         return fine, coarse, self.classes(self.top(coarse))
 
 
-class Parts(nn.Module):
-    """What ImageNet has no class for, from Lite0's features at both strides: heads and bodies of
-    people, in logits `[B, 2, h/16, w/16]`."""
+class FineHead(nn.Module):
+    """Lite0's features at both strides to logits `[B, outputs, h/16, w/16]`."""
 
-    def __init__(self, width: int = 48) -> None:
+    def __init__(self, outputs: int, width: int) -> None:
         super().__init__()
         self.fine = nn.Sequential(nn.Conv2d(112, width, 1, bias=False), nn.BatchNorm2d(width))
         self.coarse = nn.Sequential(nn.Conv2d(320, width, 1, bias=False), nn.BatchNorm2d(width))
         self.head = nn.Sequential(
-            nn.ReLU(inplace=True), conv(width, width), conv(width, width), nn.Conv2d(width, 2, 1)
+            nn.ReLU(inplace=True),
+            conv(width, width),
+            conv(width, width),
+            nn.Conv2d(width, outputs, 1),
         )
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
@@ -118,41 +126,54 @@ class Seeing(nn.Module):
     """Pictures `[B, h, w, 3]` uint8 and what is heard `[B, K]` to the map `[B, m, n]` and the kind
     that carries each cell most, int32 `[B, m, n]` (see `joined`).
 
-    seen_k = sigmoid(gain_k z_k + bias_k), where z_k is the log odds of a kind's share of the
-    softmax over ImageNet's classes in a cell, their logits averaged over 3x3 cells, or the logit of
-    `Parts`.
+    seen_k = sigmoid(gain_k z_k + bias_k), where z_k is the largest of what three say: the log odds
+    of a kind's share of the softmax over ImageNet's classes in a cell, their logits averaged over
+    3x3 cells; the logit of the head for people; that of the head for other things.
     """
 
     members: Tensor
-    parts_of: Tensor
+    people_of: Tensor
+    things_of: Tensor
     named: Tensor
 
-    def __init__(self, members: Tensor, parts_of: Tensor, named: Tensor) -> None:
+    def __init__(
+        self, members: Tensor, people_of: Tensor, things_of: Tensor, named: Tensor
+    ) -> None:
         """
         Args:
             members: `[K, 1000]`, 1 where a class of ImageNet shows a kind.
-            parts_of: `[K, 2]`, 1 where a kind is seen as heads, as bodies.
+            people_of: `[K, 2]`, what heads and bodies count for a kind, 1 together.
+            things_of: `[K, T]`, 1 where an output of the head for things is a kind.
             named: `[K]`, what a kind counts where cells get their names: families less than what
                 belongs to them.
         """
         super().__init__()
-        self.trunk, self.parts = Lite0(), Parts()
+        self.trunk, self.people = Lite0(), FineHead(2, 48)
+        self.things = FineHead(things_of.shape[1], 96)
         self.register_buffer("members", members)
-        self.register_buffer("parts_of", parts_of)
+        self.register_buffer("people_of", people_of)
+        self.register_buffer("things_of", things_of)
         self.register_buffer("named", named)
         self.gain = nn.Parameter(torch.ones(len(members)))
         self.bias = nn.Parameter(torch.zeros(len(members)))
 
-    def evidence(self, x: Tensor) -> Tensor:
-        """z `[B, K, h/16, w/16]` of normalised pictures; of kinds that can't be seen, -20."""
-        fine, coarse, logits = self.trunk(x)
-        near = F.avg_pool2d(logits.float(), 3, 1, 1, count_include_pad=False)
+    def by_class(self, coarse: Tensor) -> Tensor:
+        """What ImageNet's classes say, `[B, K, h/16, w/16]`, of features at stride 32."""
+        logits = self.trunk.classes(self.trunk.top(coarse)).float()
+        near = F.avg_pool2d(logits, 3, 1, 1, count_include_pad=False)
         share = F.conv2d(near.softmax(1), self.members[:, :, None, None]).clamp(1e-4, 1 - 1e-4)
         z = F.interpolate((share / (1 - share)).log(), scale_factor=2.0, mode="bilinear")
-        parts = F.conv2d(self.parts(fine, coarse).float(), self.parts_of[:, :, None, None])
-        by_class = (self.members.sum(1) > 0).float()[:, None, None]
-        by_part = (self.parts_of.sum(1) > 0).float()[:, None, None]
-        return z * by_class + parts - 20 * (1 - by_class) * (1 - by_part)
+        return z - NEVER * (self.members.sum(1) == 0).float()[:, None, None]
+
+    def evidence(self, x: Tensor) -> Tensor:
+        """z `[B, K, h/16, w/16]` of normalised pictures; of kinds that can't be seen, -`NEVER` and
+        less."""
+        fine, coarse = self.trunk.features(x)
+        z = self.by_class(coarse)
+        for head, of in ((self.people, self.people_of), (self.things, self.things_of)):
+            found = F.conv2d(head(fine, coarse).float(), of[:, :, None, None])
+            z = torch.maximum(z, found - NEVER * (of.sum(1) == 0).float()[:, None, None])
+        return z
 
     def forward(self, picture: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
         """Map and kinds."""

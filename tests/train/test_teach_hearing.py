@@ -107,13 +107,14 @@ def tones() -> list[Recording]:
 
 def test_mixes_are_as_told() -> None:
     mixer = Mixer(tones(), len(KINDS))
-    counts, levels = [], []
+    counts, levels, noise = [], [], []
     for i in range(60):
-        samples, truth = mixer.mix(np.random.default_rng(i))
-        again, _ = mixer.mix(np.random.default_rng(i))
+        samples, clean, truth = mixer.mix(np.random.default_rng(i))
+        again, _, _ = mixer.mix(np.random.default_rng(i))
         assert np.array_equal(samples, again), "a mix depends on its seed alone"
-        assert samples.shape == (RATE,) and np.abs(samples).max() <= 1
-        spectrum = np.abs(np.fft.rfft(samples[-RATE // 4 :]))
+        assert samples.shape == clean.shape == (RATE,) and np.abs(samples).max() <= 1
+        noise.append(np.square(samples - clean).mean() / np.square(samples).mean())
+        spectrum = np.abs(np.fft.rfft(clean[-RATE // 4 :]))
         low, high = spectrum[50:100].max(), spectrum[350:650].max()
         only = [k for k in ("dog", "piano") if truth[NUMBER[k]]]
         if only == ["dog"]:
@@ -123,6 +124,7 @@ def test_mixes_are_as_told() -> None:
         levels.append(20 * np.log10(np.sqrt(np.square(samples).mean()) + 1e-9))
     assert len(counts) > 20 and np.mean(counts) > 0.85
     assert max(levels) - min(levels) > 20, "loud and quiet ones"
+    assert min(noise) < 0.01 and max(noise) > 0.5, "next to no noise, and mostly noise"
 
 
 class Ear:

@@ -21,7 +21,8 @@ from avsl.engines import UserError, load_bundle
 from avsl.engines.backends.onnxruntime import OnnxRuntimeEngine
 from avsl.engines.networks.hearing import Hearing
 from avsl.engines.networks.seeing import Lite0, Seeing, load_lite0, normalised
-from avsl.train.teach import see, trunk
+from avsl.train.data.dataset import write_wav
+from avsl.train.teach import heads, see, trunk
 from avsl.train.teach.calibrate import Evidence, calibrate_kinds, inside_of
 from avsl.train.teach.kinds import families, load_kinds
 from avsl.train.teach.moments import film_moments, halves
@@ -32,15 +33,16 @@ from avsl.train.teach.teachers import find
 KINDS = load_kinds()
 NUMBER = {kind.key: k for k, kind in enumerate(KINDS)}
 NONE = np.zeros((0, 5), np.float32)
+NO_HEADS = torch.zeros(len(KINDS), 2), torch.zeros(len(KINDS), 1)
 
 
 def seeing() -> Seeing:
-    """A picture network with random weights, of two kinds: class 7 shows the first, heads the
-    second."""
+    """A picture network with random weights, of three kinds: class 7 shows the first, heads the
+    second, the head for things the first and the third."""
     torch.manual_seed(0)
-    members, parts_of = torch.zeros(2, 1000), torch.zeros(2, 2)
-    members[0, 7], parts_of[1, 0] = 1, 1
-    return Seeing(members, parts_of, torch.ones(2)).eval()
+    members, people_of, things_of = torch.zeros(3, 1000), torch.zeros(3, 2), torch.zeros(3, 2)
+    members[0, 7] = people_of[1, 0] = things_of[0, 0] = things_of[2, 1] = 1
+    return Seeing(members, people_of, things_of, torch.ones(3)).eval()
 
 
 def test_published_weights_lie_in_the_same_order() -> None:
@@ -70,10 +72,14 @@ def test_a_kind_is_seen_where_its_classes_are() -> None:
     x = normalised(torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8))
     with torch.no_grad():
         z = network.evidence(x)[0]
+        network.things.head[-1].bias.sub_(20)
+        alone = network.evidence(x)[0]
         network.trunk.classes.bias[7] += 8.0
         more = network.evidence(x)[0]
-    assert z.shape == (2, 4, 6)
-    assert (more[0] > z[0] + 2).all() and torch.equal(more[1], z[1])
+    assert z.shape == (3, 4, 6)
+    assert (more[0] > alone[0] + 2).all() and torch.equal(more[1], z[1])
+    # A class or a head: whichever sees it better. What has only a head is what that says.
+    assert (alone[0] <= z[0]).all() and (alone[2] < z[2] - 10).all()
 
 
 def face(folder: Path, colour: tuple[int, int, int], name: str) -> np.ndarray:
@@ -122,30 +128,81 @@ def test_scenes_mark_the_heads_that_they_show(tmp_path: Path) -> None:
     assert heads > 20 and np.mean(right) > 0.9
 
 
-def test_heads_are_learnt_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """What `avsl-train prepare` makes: red discs are dogs, blue squares are pianos."""
+    rng = np.random.default_rng(0)
+    for key, colour in (("dog", (0, 0, 220, 255)), ("piano", (220, 0, 0, 255))):
+        folder = tmp_path / "prepared" / "train" / key
+        folder.mkdir(parents=True)
+        thing = np.zeros((90, 90, 4), np.uint8)
+        if key == "dog":
+            cv2.circle(thing, (45, 45), 44, colour, -1)
+        else:
+            thing[10:80] = colour
+        cv2.imwrite(str(folder / "a.png"), thing)
+        write_wav(folder / "a.wav", rng.standard_normal(16_000).astype(np.float32) / 9, 16_000)
+    (tmp_path / "prepared" / "prepared.json").write_text("{}")
+    return tmp_path / "prepared"
+
+
+def test_scenes_mark_the_things_that_they_show(prepared: Path) -> None:
+    scene = see.things_scenes(prepared, ["piano", "dog"], (128, 224), seed=1)
+    right = []
+    for i in range(16):
+        picture, known = scene(i)
+        assert picture.shape == (128, 224, 3) and known.shape == (2, 8, 14)
+        cells = cv2.resize(picture, (14, 8), interpolation=cv2.INTER_AREA).astype(float)
+        blue, red = cells[..., 2] - cells[..., 0], cells[..., 0] - cells[..., 2]
+        for colour, cover in zip((blue, red), known, strict=True):
+            if cover.max() > 0.9 and cover.min() < 0.1:
+                right.append(colour[cover > 0.9].mean() > colour[cover < 0.1].mean() + 20)
+    assert len(right) > 12 and np.mean(right) > 0.8, "some cameras show no colours"
+
+
+def test_heads_are_learnt_and_kept(
+    tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(1)
     some = crowd(tmp_path)
-    network = seeing()
     monkeypatch.setattr(see, "SIZE", some.size)
-    monkeypatch.setattr(see, "LR", 1e-2)
+    monkeypatch.setattr(heads, "LR", 1e-2)
+    monkeypatch.setattr(heads, "BATCH", 8)
     monkeypatch.setattr(trunk, "BATCH", 2)
     monkeypatch.setattr(trunk, "HELD_OUT", 2)
     monkeypatch.setattr(see, "Faces", lambda folder: None)
     monkeypatch.setattr(see, "read_portraits", lambda folder, faces: some.portraits)
     monkeypatch.setattr(see, "read_photos", lambda paths, faces: some.photos)
     monkeypatch.setattr(see, "_pictures", lambda prepared, seed: [])
-    monkeypatch.setattr(see, "BATCH", 8)
+    monkeypatch.setattr(see, "find", lambda folder, teacher: folder)
+    monkeypatch.setattr(see.torch, "load", lambda path, **how: Lite0().state_dict())
     run = tmp_path / "run"
     run.mkdir()
-    places = tmp_path, tmp_path, tmp_path, run
-    see.teach_seeing(network, *places, 1, 50)
-    lines = [json.loads(line) for line in (run / "parts.jsonl").read_text().splitlines()]
+    torch.manual_seed(0)
+    network = see.seeing(KINDS, prepared, tmp_path)
+    places = prepared, tmp_path, tmp_path, run
+    see.teach_seeing(network, KINDS, *places, 1, 50)
+    lines = [json.loads(line) for line in (run / "people.jsonl").read_text().splitlines()]
     assert lines[-1]["val"] < 0.7 * lines[0]["val"]
-    fresh = seeing()
-    see.teach_seeing(fresh, *places, 1, 50)
-    x = normalised(torch.from_numpy(some.scene(np.random.default_rng(3))[0])[None])
+    scene = see.things_scenes(prepared, ["dog", "piano"], some.size, seed=1)
+    inside = []
+    for picture, known in map(scene, range(4, 16)):  # of those that it has learnt from
+        with torch.no_grad():
+            found = network.things(*network.trunk.features(normalised(torch.tensor(picture)[None])))
+        for z, cover in zip(found[0].numpy(), known, strict=True):
+            if cover.max() > 0.9 and cover.min() < 0.1:
+                inside.append(z[cover > 0.9].mean() > z[cover < 0.1].mean())
+    assert len(inside) > 8 and np.mean(inside) > 0.8
+    fresh = see.seeing(KINDS, prepared, tmp_path)
+    see.teach_seeing(fresh, KINDS, *places, 1, 50)
+    x = normalised(torch.from_numpy(scene(0)[0])[None])
     with torch.no_grad():
         assert torch.equal(network.evidence(x), fresh.evidence(x)), "taken from the run"
+
+
+def test_without_pictures_of_a_kind_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no pictures of kinds in train/"):
+        see._shown(tmp_path, KINDS)
 
 
 def test_the_trunk_learns_to_see_in_poor_pictures(
@@ -187,7 +244,7 @@ def test_calibration_lights_what_is_heard_and_seen() -> None:
     """Pianos stand left; when they are heard they are right, and a dog on the right is dark."""
     hears = hearing(Hearing(len(KINDS), len(families(KINDS)), 521), KINDS)
     members = torch.zeros(len(KINDS), 1000)
-    sees = Seeing(members, torch.zeros(len(KINDS), 2), torch.ones(len(KINDS)))
+    sees = Seeing(members, *NO_HEADS, torch.ones(len(KINDS)))
     rng = np.random.default_rng(0)
     moments = []
     for i in range(12):
@@ -250,7 +307,7 @@ def test_the_engine_is_what_was_taught(tmp_path: Path) -> None:
     hears = hearing(Hearing(len(KINDS), len(families(KINDS)), 521), KINDS)
     members = torch.zeros(len(KINDS), 1000)
     members[range(len(KINDS)), range(len(KINDS))] = 1
-    sees = Seeing(members, torch.zeros(len(KINDS), 2), torch.ones(len(KINDS))).eval()
+    sees = Seeing(members, *NO_HEADS, torch.ones(len(KINDS))).eval()
     with torch.no_grad():
         hears.weights.copy_(torch.tensor([0.5, 0.3, 0.2]))
         sees.bias.add_(3.0)

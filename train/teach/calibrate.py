@@ -17,13 +17,17 @@ from avsl.engines.networks.kinds import joined
 from avsl.engines.networks.seeing import Seeing, normalised
 from avsl.train.teach.kinds import Kind
 from avsl.train.teach.moments import SLACK, Moment
+from avsl.train.teach.see import BIAS, GAIN
 
-START = {"own": 0.2, "truth": 0.0, "family": 0.34, "heard": 1.1, "seen": 0.65, "unseen": -1.0}
-"""Where the fit begins, and what draws it: what fitted the teachers on composed scenes."""
-PULL, FIRM, LOOSE = 0.15, 10.0, 0.2
-"""What it costs, squared, to move a group's bias, a weight of a score and any other number."""
-DARK = 0.35
-"""What light where nothing sounds counts beside darkness where something does."""
+WEIGHTS, HEARD = (0.2, 0.2, 0.34), 1.1
+"""Where the fit begins, and what draws it: weights of what is heard (own sounds, truth of mixes,
+family) and its bias, which fitted the teachers on composed scenes."""
+SEEN = ((GAIN, BIAS), (GAIN, BIAS), (1.0, 0.0))
+"""Gain and bias of what is seen: of classes of ImageNet, of the head for things, of that for
+people."""
+PULL, ALONE, FIRM, LOOSE = 0.15, 0.5, 3.0, 0.2
+"""What it costs, squared, to move a group's bias, a kind's own, a weight of a score and any other
+number."""
 QUIET_DB = -55.0
 """Moments with less sound are the gate's."""
 
@@ -41,25 +45,25 @@ class Evidence:
 
 
 class Joint(nn.Module):
-    """The numbers to fit: weights of scores, and a bias for each group of kinds."""
+    """The numbers to fit: weights of scores, gains, biases of each group of kinds and each kind."""
 
-    def __init__(self, kinds: tuple[Kind, ...], parts_of: Tensor) -> None:
+    def __init__(self, kinds: tuple[Kind, ...], sees: Seeing) -> None:
         super().__init__()
         groups = sorted({kind.group for kind in kinds})
         self.group = torch.tensor([groups.index(kind.group) for kind in kinds])
-        self.by_part = parts_of.sum(1) > 0
-        self.weights = nn.Parameter(torch.tensor([START["own"], START["truth"], START["family"]]))
-        self.common = nn.Parameter(torch.tensor([START[n] for n in ("heard", "seen", "unseen")]))
-        self.heard = nn.Parameter(torch.zeros(len(groups)))
-        self.seen = nn.Parameter(torch.zeros(len(groups)))
-        self.parts = nn.Parameter(torch.tensor([1.0, 0.0]))
+        thing, person = (of.sum(1) > 0 for of in (sees.things_of, sees.people_of))
+        self.way = torch.where(person, 2, thing.long())
+        self.weights = nn.Parameter(torch.tensor(WEIGHTS))
+        self.heard = nn.Parameter(torch.tensor(HEARD))
+        self.seen = nn.Parameter(torch.tensor(SEEN))
+        self.groups = nn.Parameter(torch.zeros(2, len(groups)))
+        self.kinds = nn.Parameter(torch.zeros(2, len(kinds)))
 
     def numbers(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weights `[3]` and biases `[K]` of hearing, gains and biases `[K]` of seeing."""
-        bias = self.common[0] + self.heard[self.group]
-        gain = torch.where(self.by_part, self.parts[0], self.common[1])
-        unseen = torch.where(self.by_part, self.parts[1], self.common[2] + self.seen[self.group])
-        return self.weights, bias, gain, unseen
+        heard, seen = self.groups[:, self.group] + self.kinds
+        gain, bias = self.seen[self.way].T
+        return self.weights, self.heard + heard, gain, bias + seen
 
     def forward(self, evidence: Evidence) -> Tensor:
         """The map `[m, n]` of a moment."""
@@ -70,13 +74,12 @@ class Joint(nn.Module):
 
     def pull(self) -> Tensor:
         """What the numbers cost."""
-        begun = torch.tensor([START[n] for n in ("own", "truth", "family")])
-        common = torch.tensor([START[n] for n in ("heard", "seen", "unseen")])
         return (
-            PULL * (self.heard.square().sum() + self.seen.square().sum())
-            + FIRM * (self.weights - begun).square().sum()
-            + LOOSE * (self.common - common).square().sum()
-            + LOOSE * (self.parts - torch.tensor([1.0, 0.0])).square().sum()
+            PULL * self.groups.square().sum()
+            + ALONE * self.kinds.square().sum()
+            + FIRM * (self.weights - torch.tensor(WEIGHTS)).square().sum()
+            + LOOSE * (self.heard - HEARD).square()
+            + LOOSE * (self.seen - torch.tensor(SEEN)).square().sum()
         )
 
 
@@ -112,7 +115,7 @@ def calibrate_kinds(
 ) -> float:
     """Fits the numbers of `hears` and `sees`, so that the highest cell in what sounds is high and
     the highest elsewhere low, and sets them; returns the loss a moment."""
-    joint = Joint(kinds, sees.parts_of)
+    joint = Joint(kinds, sees)
     optimizer = torch.optim.LBFGS(joint.parameters(), max_iter=60, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -123,7 +126,7 @@ def calibrate_kinds(
             if one.inside.any():
                 loss = loss - one.weight * map_[one.inside].max().log()
             if one.alone and not one.inside.all():
-                loss = loss - DARK * one.weight * (1 - map_[~one.inside].max()).log()
+                loss = loss - one.weight * (1 - map_[~one.inside].max()).log()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

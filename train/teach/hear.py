@@ -1,4 +1,5 @@
-"""Teaches the sound network: YAMNet says what it hears in mixes of which the parts are known."""
+"""Teaches the sound network: YAMNet says what it hears in mixes of which the parts are known, and
+the network learns to hear it through noise that YAMNet was spared: in hiss, YAMNet hears water."""
 
 from __future__ import annotations
 
@@ -51,9 +52,9 @@ class Mixes(IterableDataset[Batch]):
             yield tuple(torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
 
     def _one(self, yamnet: YamNet, seed: tuple[int, int, int]) -> tuple[NDArray[np.float32], ...]:
-        samples, truth = self.mixer.mix(np.random.default_rng(seed))
+        samples, clean, truth = self.mixer.mix(np.random.default_rng(seed))
         truth = np.minimum(truth @ self.belongs, 1)
-        heard = yamnet(samples)
+        heard = yamnet(clean)
         own = most(heard, tuple(kind.own for kind in self.kinds))
         return samples, own, truth, most(heard, families(self.kinds)), heard
 

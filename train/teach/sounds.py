@@ -23,6 +23,10 @@ from avsl.train.teach.teachers import RATE
 Samples = NDArray[np.float32]
 LONGEST = 8 * RATE
 """Samples kept of a recording."""
+BED_DB = -45.0, 3.0
+"""How loud noise is beside what sounds: a clock's ticks, in a small room, drown in it."""
+CLEAN = np.float32(10 ** (-45 / 20))
+"""Noise where there is next to none."""
 BEGINS = 0.25
 """How often a sound has only just begun."""
 
@@ -78,8 +82,9 @@ class Mixer:
         sizes = np.array([len(self._of[k]) for k in self.kinds]) ** 0.7
         self._odds = sizes / sizes.sum()
 
-    def mix(self, rng: np.random.Generator) -> tuple[Samples, NDArray[np.float32]]:
-        """A window `[RATE]` in [-1, 1], and which kinds are well heard, `[count]` of 0 or 1."""
+    def mix(self, rng: np.random.Generator) -> tuple[Samples, Samples, NDArray[np.float32]]:
+        """A window `[RATE]` in [-1, 1], the same with next to no noise, and which kinds are in it,
+        `[count]` of 0 or 1."""
         voices = int(rng.choice(4, p=[0.12, 0.48, 0.28, 0.12]))
         drawn = [int(k) for k in rng.choice(self.kinds, voices, p=self._odds)]
         if rng.random() < 0.2 and self._of[-1]:
@@ -92,13 +97,14 @@ class Mixer:
             out += part * np.float32(gain)
             if kind >= 0 and p > 0.03 * sum(power):
                 truth[kind] = 1
-        bed = float(10 ** (rng.uniform(-45, -8) / 20))
-        out += np.float32(bed) * hiss(rng)
-        out = coloured(rng, out)
-        rms = float(np.sqrt(np.square(out).mean())) + 1e-9
+        bed = 10 ** (rng.uniform(*BED_DB) / 20)
+        noise = hiss(rng)
+        both = coloured(rng, np.stack([out + noise * np.float32(bed), out + noise * CLEAN]))
+        rms = float(np.sqrt(np.square(both[0]).mean())) + 1e-9
         # As loud as it comes, clipped where it is loud.
         level = float(10 ** (rng.uniform(-38, -8) / 20))
-        return np.clip(out * np.float32(level / rms), -1, 1), truth
+        noisy, clean = np.clip(both * np.float32(level / rms), -1, 1)
+        return noisy, clean, truth
 
     def voice(self, rng: np.random.Generator, kind: int) -> Samples:
         """A window of one kind, of RMS 1 where it sounds: a recording, at some speed, or short
@@ -139,10 +145,10 @@ def hiss(rng: np.random.Generator) -> Samples:
 
 
 def coloured(rng: np.random.Generator, samples: Samples) -> Samples:
-    """In a room, through a microphone: a tilt, two edges, an echo."""
+    """Sounds `[..., S]` in a room, through a microphone: a tilt, two edges, an echo."""
     if rng.random() < 0.3:
         return samples
-    n = 2 * len(samples)
+    n = 2 * samples.shape[-1]
     f = np.linspace(1e-3, RATE / 2, n // 2 + 1, dtype=np.float32)
     tilt = (f / 1000) ** np.float32(rng.normal(0, 2.0) / 6.02)
     tilt *= 1 / np.sqrt(1 + (rng.uniform(20, 250) / f) ** 4)
@@ -160,5 +166,5 @@ def coloured(rng: np.random.Generator, samples: Samples) -> Samples:
 def _filtered(
     samples: Samples, response: NDArray[np.floating] | NDArray[np.complexfloating]
 ) -> Samples:
-    n = 2 * len(samples)
-    return np.fft.irfft(np.fft.rfft(samples, n) * response)[: len(samples)].astype(np.float32)
+    size = samples.shape[-1]
+    return np.fft.irfft(np.fft.rfft(samples, 2 * size) * response)[..., :size].astype(np.float32)

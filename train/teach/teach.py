@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,10 @@ from avsl.train.teach.calibrate import calibrate_kinds, gather
 from avsl.train.teach.hear import teach_hearing
 from avsl.train.teach.kinds import Kind, families, load_kinds
 from avsl.train.teach.moments import Moment, film_moments
-from avsl.train.teach.see import SIZE, seeing, teach_seeing
+from avsl.train.teach.see import SIZE, STRIDE, seeing, teach_seeing
 from avsl.train.teach.teachers import RATE, TEACHERS, find
 
 STEP = 32
-STRIDE = 16
 THRESHOLDS = Thresholds(glow=0.5, unseen=0.5, sounding=0.6, gate_db=-60.0, gate_margin_db=6.0)
 CALIBRATION_SEED = 940_000
 SEEING_STEPS = 800
@@ -80,19 +79,21 @@ def teach_engine(
         UserError: something is missing, or `run` is another plan's.
     """
     kinds = plan.check()
+    sees = seeing(kinds, plan.prepared, plan.teachers)
     _begin(plan, run)
     network = teach_hearing(
         plan.prepared, plan.teachers, run, kinds, plan.steps, seed=plan.seed, progress=progress
     )
-    hears, sees = hearing(network, kinds), seeing(kinds, plan.teachers)
+    hears = hearing(network, kinds)
     places = plan.prepared, plan.portraits, plan.teachers, run
     many = SEEING_STEPS, plan.scenes
-    teach_seeing(sees, *places, *many, seed=plan.seed, progress=progress)
-    moments = scene_moments(plan.prepared, SCENES, progress)
-    if plan.film:  # it says better what to light; scenes are left to say what to keep dark
-        moments = [moment for moment in moments if not len(moment.boxes)]
-        moments += film_moments(plan.film, "A", SPEC)
-    loss = calibrate_kinds(gather(moments, hears, sees), kinds, hears, sees)
+    teach_seeing(sees, kinds, *places, *many, seed=plan.seed, progress=progress)
+    evidence = gather(scene_moments(plan.prepared, SCENES, progress), hears, sees)
+    if plan.film:
+        film = gather(film_moments(plan.film, "A", SPEC), hears, sees)
+        share = sum(e.weight for e in film) / len(evidence)  # each counts as much as the other
+        evidence = film + [replace(e, weight=share) for e in evidence]
+    loss = calibrate_kinds(evidence, kinds, hears, sees)
     engine = run / "engine"
     write_engine(hears, sees, kinds, engine, {"plan": _said(plan), "calibration_loss": loss})
     return engine
@@ -143,7 +144,8 @@ def write_engine(
     fold_batch_norm(picture)
     sound.network.half()
     picture.trunk.half()
-    picture.parts.half()
+    picture.people.half()
+    picture.things.half()
     write_kinds_bundle(
         sound,
         picture,
