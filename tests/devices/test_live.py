@@ -177,15 +177,15 @@ def pictures(path: Path, moments: set[float]) -> dict[float, np.ndarray]:
         }
 
 
-def test_flash_and_click_are_paired_for_a_minute(
+def test_flash_and_click_are_paired_on_a_busy_machine_too(
     plug_in: PlugIn, microphone: FakeMicrophone, display: Env, start_live: StartLive,
     tmp_path: Path, soon: float,
 ) -> None:  # fmt: skip
     camera = plug_in(flashes(), soon)
     microphone.play(clicks(), soon)
     env = {**camera.env, **microphone.env, **display}
-    live = start_live(env, duration=60.0, size=(640, 480), record="seen.mp4", events="e.jsonl")
-    time.sleep(30)
+    live = start_live(env, duration=36.0, size=(640, 480), record="seen.mp4", events="e.jsonl")
+    time.sleep(18)
     # The other core is busy for the second half.
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
@@ -197,7 +197,7 @@ def test_flash_and_click_are_paired_for_a_minute(
     bright, clicked = flashes_and_clicks(tmp_path / "seen.mp4")
     apart = [min((c - b for c in clicked), key=abs) for b in bright[1:]]
     print(f"click after flash: {1e3 * min(apart):.1f} .. {1e3 * max(apart):.1f} ms, {len(apart)}")
-    assert len(apart) >= 57 and len(clicked) >= 57
+    assert len(apart) >= 33 and len(clicked) >= 33
     assert max(map(abs, apart)) < 0.04
 
 

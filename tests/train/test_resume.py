@@ -25,11 +25,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks after orp
 
 
 def test_kills_change_nothing(tmp_path: Path) -> None:
-    """Ten kills at spots that matter and ten at drawn moments; workers and bf16 are on, and every
+    """Ten kills at spots that matter and four at drawn moments; workers and bf16 are on, and every
     stage and border is gone through."""
     pack_scenes(tmp_path / "pack", 5, 40, (32, 32))
     done = subprocess.run(
-        [sys.executable, TESTS / "forks.py", tmp_path, "1", "10"],
+        [sys.executable, TESTS / "forks.py", tmp_path, "1", "4"],
         capture_output=True,
         text=True,
         timeout=600,

@@ -27,7 +27,15 @@ from avsl.train.teach.calibrate import Evidence, calibrate_kinds, inside_of
 from avsl.train.teach.kinds import families, load_kinds
 from avsl.train.teach.moments import film_moments, halves
 from avsl.train.teach.people import Crowd, Photo, person_mask, read_portraits
-from avsl.train.teach.teach import SPEC, Plan, hearing, teach_engine, write_engine
+from avsl.train.teach.teach import (
+    DARK,
+    SPEC,
+    Plan,
+    balanced,
+    hearing,
+    teach_engine,
+    write_engine,
+)
 from avsl.train.teach.teachers import find
 
 KINDS = load_kinds()
@@ -269,6 +277,18 @@ def test_calibration_lights_what_is_heard_and_seen() -> None:
             assert map_[one.inside].max() > 0.5 > map_[~one.inside].max()
         else:
             assert map_.max() < 0.5
+
+
+def test_scenes_count_as_film_and_darkness_more() -> None:
+    def seen(weight: float, inside: bool) -> Evidence:
+        return Evidence(
+            torch.zeros(1, 3), torch.zeros(1, 1, 1), torch.tensor([[inside]]), True, weight
+        )
+
+    scenes, film = [seen(1, True), seen(1, True), seen(1, False)], [seen(0.5, True)] * 12
+    weights = [e.weight for e in balanced(scenes, film)]
+    assert weights == [0.5] * 12 + [2.0, 2.0, 2.0 * DARK] and DARK > 1
+    assert [e.weight for e in balanced(scenes, [])] == [1.0, 1.0, DARK]
 
 
 def test_halves_share_no_film(tmp_path: Path) -> None:

@@ -30,10 +30,11 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a head is called, the scenes that it learns from, and how its errors are counted."""
+    """What a head is called, the scenes that it learns from, of which the first thing is to read
+    what they are made of, and how its errors are counted."""
 
     name: str
-    scene: Callable[[int], Scene]
+    scenes: Callable[[], Callable[[int], Scene]]
     count: int
     loss: Loss
 
@@ -88,8 +89,9 @@ def _features(lite0: Lite0, lesson: Lesson, progress: Progress) -> list[NDArray[
     """What the trunk makes of scenes, at both strides, and what is known of their cells. About
     200 kB a scene."""
     rows = []
+    scene = lesson.scenes()
     for i in range(lesson.count):
-        picture, known = lesson.scene(i)
+        picture, known = scene(i)
         fine, coarse = lite0.features(normalised(torch.from_numpy(picture)[None]))
         rows.append([np.float16(part) for part in (fine[0].numpy(), coarse[0].numpy(), known)])
         progress(f"scenes with {lesson.name}", i + 1, lesson.count)

@@ -25,7 +25,7 @@ from avsl.train.teach.teachers import YAMNET, YamNet, find
 
 BATCH = 64
 LR = 2e-3
-WEIGHTS = {"own": 1.0, "truth": 0.5, "family": 1.0, "classes": 0.2}
+WEIGHTS = {"own": 1.0, "truth": 1.0, "family": 1.0, "classes": 0.2}
 """What each loss counts; each is a sum over its classes."""
 VALIDATION = 1024
 CHECKPOINT_EVERY, VALIDATE_EVERY, LOG_EVERY = 100, 500, 25

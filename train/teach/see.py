@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from avsl.demos.scenes import make_scene
@@ -19,7 +20,7 @@ from avsl.train.teach import trunk
 from avsl.train.teach.faces import Faces
 from avsl.train.teach.heads import Lesson, Progress, Scene, focal, kept, teach_head
 from avsl.train.teach.kinds import IMAGENET, Kind
-from avsl.train.teach.people import Crowd, read_photos, read_portraits
+from avsl.train.teach.people import Crowd, Photo, Picture, Portrait, read_photos, read_portraits
 from avsl.train.teach.teachers import LITE0, find
 
 SIZE, STRIDE = (256, 448), 16
@@ -75,18 +76,22 @@ def teach_seeing(
     Raises:
         UserError: a teacher, portraits or pictures are missing.
     """
-    photos, people = [], []
+    photos: list[Photo] = []
+    people: list[Portrait] = []
     if not kept(run, "people").exists():
         faces = Faces(teachers)
         people = read_portraits(portraits, faces)
         photos = read_photos(_pictures(prepared, seed), faces)
     pictures = [photo.picture for photo in photos]
     trunk.teach_trunk(network, pictures, SIZE, run, steps, seed=seed, progress=progress)
-    crowd = Crowd(photos, people, SIZE)
+    shown = network.things_of.argmax(0)
 
-    def with_people(i: int) -> Scene:
-        picture, *known = crowd.scene(np.random.default_rng((seed, i)))
-        return picture, np.stack(known)
+    def with_people() -> Callable[[int], Scene]:
+        crowd = Crowd(photos, people, SIZE)
+        return lambda i: _marked(*crowd.scene(np.random.default_rng((seed, i))))
+
+    def with_things() -> Callable[[int], Scene]:
+        return things_scenes(prepared, [kinds[k].key for k in shown], SIZE, seed)
 
     def people_loss(fine: Tensor, coarse: Tensor, known: Tensor) -> Tensor:
         return focal(network.people(fine, coarse), known[:, :2], known[:, 2:])
@@ -98,13 +103,15 @@ def teach_seeing(
         z = torch.logaddexp(by_class, network.things(fine, coarse))
         return focal(GAIN * z + BIAS, known)
 
-    shown = network.things_of.argmax(0)
-    with_things = things_scenes(prepared, [kinds[k].key for k in shown], SIZE, seed)
     for head, lesson in (
         (network.people, Lesson("people", with_people, scenes, people_loss)),
         (network.things, Lesson("things", with_things, scenes, things_loss)),
     ):
         teach_head(head, network.trunk, lesson, run, seed, progress)
+
+
+def _marked(picture: Picture, *masks: NDArray[np.float32]) -> Scene:
+    return picture, np.stack(masks)
 
 
 def things_scenes(

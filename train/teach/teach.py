@@ -23,7 +23,7 @@ from avsl.engines.windows import WindowSpec
 from avsl.train.export import WINDOW, write_kinds_bundle
 from avsl.train.run import write_text
 from avsl.train.scoring.evaluate import stills
-from avsl.train.teach.calibrate import calibrate_kinds, gather
+from avsl.train.teach.calibrate import Evidence, calibrate_kinds, gather
 from avsl.train.teach.hear import teach_hearing
 from avsl.train.teach.kinds import Kind, families, load_kinds
 from avsl.train.teach.moments import Moment, film_moments
@@ -35,8 +35,9 @@ THRESHOLDS = Thresholds(glow=0.5, unseen=0.5, sounding=0.6, gate_db=-60.0, gate_
 CALIBRATION_SEED = 940_000
 SEEING_STEPS = 800
 """Steps of the picture network's trunk."""
-SCENES = 400
-"""Composed scenes to calibrate on."""
+SCENES, DARK = 400, 4.0
+"""Composed scenes to calibrate on, and what those count in which nothing in view sounds: of what
+glows then, film has few examples."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -88,20 +89,24 @@ def teach_engine(
     places = plan.prepared, plan.portraits, plan.teachers, run
     many = SEEING_STEPS, plan.scenes
     teach_seeing(sees, kinds, *places, *many, seed=plan.seed, progress=progress)
-    evidence = gather(scene_moments(plan.prepared, SCENES, progress), hears, sees)
-    if plan.film:
-        film = gather(film_moments(plan.film, "A", SPEC), hears, sees)
-        share = sum(e.weight for e in film) / len(evidence)  # each counts as much as the other
-        evidence = film + [replace(e, weight=share) for e in evidence]
-    loss = calibrate_kinds(evidence, kinds, hears, sees)
+    scenes = gather(scene_moments(plan.prepared, SCENES, progress), hears, sees)
+    film = gather(film_moments(plan.film, "A", SPEC), hears, sees) if plan.film else []
+    loss = calibrate_kinds(balanced(scenes, film), kinds, hears, sees)
     engine = run / "engine"
     write_engine(hears, sees, kinds, engine, {"plan": _said(plan), "calibration_loss": loss})
     return engine
 
 
+def balanced(scenes: list[Evidence], film: list[Evidence]) -> list[Evidence]:
+    """All evidence, scenes counting as much as film, but more where nothing in view sounds."""
+    share = sum(e.weight for e in film) / len(scenes) if film else 1.0
+    darker = [replace(e, weight=share * (1.0 if e.inside.any() else DARK)) for e in scenes]
+    return film + darker
+
+
 SPEC = EngineSpec(
     name="kinds",
-    version="0.2.0",
+    version="0.3.0",
     window=WindowSpec(RATE, RATE, WINDOW["hop"], WINDOW["guard"]),
     picture_size=SIZE,
     map_size=(SIZE[0] // STRIDE, SIZE[1] // STRIDE),
