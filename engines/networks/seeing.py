@@ -134,6 +134,9 @@ class Seeing(nn.Module):
     members: Tensor
     people_of: Tensor
     things_of: Tensor
+    not_members: Tensor
+    not_people_of: Tensor
+    not_things_of: Tensor
     named: Tensor
 
     def __init__(
@@ -150,9 +153,10 @@ class Seeing(nn.Module):
         super().__init__()
         self.trunk, self.people = Lite0(), FineHead(2, 48)
         self.things = FineHead(things_of.shape[1], 96)
-        self.register_buffer("members", members)
-        self.register_buffer("people_of", people_of)
-        self.register_buffer("things_of", things_of)
+        for name, of in (("members", members), ("people_of", people_of), ("things_of", things_of)):
+            self.register_buffer(name, of)
+            none = NEVER * (of.sum(1) == 0).float()[:, None, None]
+            self.register_buffer(f"not_{name}", none, persistent=False)
         self.register_buffer("named", named)
         self.gain = nn.Parameter(torch.ones(len(members)))
         self.bias = nn.Parameter(torch.zeros(len(members)))
@@ -163,16 +167,19 @@ class Seeing(nn.Module):
         near = F.avg_pool2d(logits, 3, 1, 1, count_include_pad=False)
         share = F.conv2d(near.softmax(1), self.members[:, :, None, None]).clamp(1e-4, 1 - 1e-4)
         z = F.interpolate((share / (1 - share)).log(), scale_factor=2.0, mode="bilinear")
-        return z - NEVER * (self.members.sum(1) == 0).float()[:, None, None]
+        return z - self.not_members
 
     def evidence(self, x: Tensor) -> Tensor:
         """z `[B, K, h/16, w/16]` of normalised pictures; of kinds that can't be seen, -`NEVER` and
         less."""
         fine, coarse = self.trunk.features(x)
         z = self.by_class(coarse)
-        for head, of in ((self.people, self.people_of), (self.things, self.things_of)):
+        for head, of, none in (
+            (self.people, self.people_of, self.not_people_of),
+            (self.things, self.things_of, self.not_things_of),
+        ):
             found = F.conv2d(head(fine, coarse).float(), of[:, :, None, None])
-            z = torch.maximum(z, found - NEVER * (of.sum(1) == 0).float()[:, None, None])
+            z = torch.maximum(z, found - none)
         return z
 
     def forward(self, picture: Tensor, heard: Tensor) -> tuple[Tensor, Tensor]:
