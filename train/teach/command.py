@@ -19,7 +19,9 @@ def teach(
         Path | None, typer.Option(help="Folder with film.json; half of it is calibrated on.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the sound network.")] = 5_000,
-    scenes: Annotated[int, typer.Option(min=50, help="Scenes with people.")] = 4_000,
+    scenes: Annotated[
+        int, typer.Option(min=50, help="Scenes with people, and as many with things.")
+    ] = 4_000,
     seed: Annotated[int, typer.Option(min=0, help="What it draws by.")] = 1,
 ) -> None:
     """Teach an engine that knows things by name, with public networks as teachers.
