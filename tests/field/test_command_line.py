@@ -74,13 +74,16 @@ def test_the_demo_goes_where_it_is_told_and_replaces_only_its_own(tmp_path: Path
     assert faults(done.stderr) == ["error: avsl-demo.mp4: exists already; --overwrite replaces it"]
     assert theirs.read_bytes() == before
 
-    for _ in range(2):  # the second time it is a demo's own that is there
-        arguments = ("--demo", *MOTION, "-o", "d.mkv", "--events", "-", "--every", "5")
-        done = avsl(tmp_path, *arguments)
+    # The second time it is a demo's own that is there.
+    for demo, shown in (
+        (("--demo", *MOTION), "two things move"),
+        (("--demo", "drawn"), "four drawn"),
+    ):
+        done = avsl(tmp_path, *demo, "-o", "d.mkv", "--events", "-", "--every", "5")
         assert done.returncode == 0, done.stderr
         count = len(frame_times(tmp_path / "d.mkv"))
         assert len(done.stdout.splitlines()) == 1 + -(-count // 5)
-        assert "d.mkv: two things move" in done.stderr
+        assert f"d.mkv: {shown}" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"avsl-demo.mp4", "d.mkv"}
 
     for out, said in (("d.txt", "can't write this kind of file"), ("avsl-demo.mp4", "exists")):
