@@ -75,7 +75,7 @@ class Inverted(nn.Module):
 
 class Lite0(nn.Module):
     """EfficientNet-Lite0 without its pooling: pictures `[B, 3, h, w]`, normalised, to features at
-    stride 16 `[B, 112, h/16, w/16]` and logits of ImageNet's classes at stride 32."""
+    stride 16 `[B, 112, h/16, w/16]` and at stride 32, and those to logits of ImageNet's classes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,15 +92,16 @@ class Lite0(nn.Module):
         self.top = _same(320, 1280, 1)
         self.classes = nn.Conv2d(1280, 1000, 1)
 
-    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """At stride 16, and at stride 32 `[B, 320, h/32, w/32]`."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features at both strides, the second `[B, 320, h/32, w/32]`."""
         fine = self.fine(self.stem(x))
         return fine, self.coarse(fine)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features at both strides, logits at stride 32."""
-        fine, coarse = self.features(x)
-        return fine, coarse, self.classes(self.top(coarse))
+    def logits(self, coarse: Tensor) -> Tensor:
+        """Of features at stride 32, the logits of ImageNet's classes as kinds are read off them:
+        averaged over 3x3 cells."""
+        logits = self.classes(self.top(coarse)).float()
+        return F.avg_pool2d(logits, 3, 1, 1, count_include_pad=False)
 
 
 class FineHead(nn.Module):
@@ -163,16 +164,15 @@ class Seeing(nn.Module):
 
     def by_class(self, coarse: Tensor) -> Tensor:
         """What ImageNet's classes say, `[B, K, h/16, w/16]`, of features at stride 32."""
-        logits = self.trunk.classes(self.trunk.top(coarse)).float()
-        near = F.avg_pool2d(logits, 3, 1, 1, count_include_pad=False)
-        share = F.conv2d(near.softmax(1), self.members[:, :, None, None]).clamp(1e-4, 1 - 1e-4)
+        classes = self.trunk.logits(coarse).softmax(1)
+        share = F.conv2d(classes, self.members[:, :, None, None]).clamp(1e-4, 1 - 1e-4)
         z = F.interpolate((share / (1 - share)).log(), scale_factor=2.0, mode="bilinear")
         return z - self.not_members
 
     def evidence(self, x: Tensor) -> Tensor:
         """z `[B, K, h/16, w/16]` of normalised pictures; of kinds that can't be seen, -`NEVER` and
         less."""
-        fine, coarse = self.trunk.features(x)
+        fine, coarse = self.trunk(x)
         z = self.by_class(coarse)
         for head, of, none in (
             (self.people, self.people_of, self.not_people_of),

@@ -92,7 +92,7 @@ def _features(lite0: Lite0, lesson: Lesson, progress: Progress) -> list[NDArray[
     scene = lesson.scenes()
     for i in range(lesson.count):
         picture, known = scene(i)
-        fine, coarse = lite0.features(normalised(torch.from_numpy(picture)[None]))
+        fine, coarse = lite0(normalised(torch.from_numpy(picture)[None]))
         rows.append([np.float16(part) for part in (fine[0].numpy(), coarse[0].numpy(), known)])
         progress(f"scenes with {lesson.name}", i + 1, lesson.count)
     return [np.stack(part) for part in zip(*rows, strict=True)]

@@ -114,9 +114,8 @@ def _loss(teacher: Lite0, trunk: Lite0, scenes: list[Scene]) -> Tensor:
 
 
 def _classes(trunk: Lite0, pictures: Tensor) -> Tensor:
-    """Logits as kinds are read off them: averaged over 3x3 cells."""
+    """Logits of classes; what is ahead of stride 16 doesn't learn."""
     x = normalised(pictures).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         fine = trunk.fine(trunk.stem(x))
-    logits = trunk.classes(trunk.top(trunk.coarse(fine)))
-    return F.avg_pool2d(logits, 3, 1, 1, count_include_pad=False)
+    return trunk.logits(trunk.coarse(fine))
