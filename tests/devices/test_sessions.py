@@ -22,7 +22,9 @@ def test_twenty_sessions_in_one_process_leave_nothing(
     microphone.play((0.25 * np.sin(2 * np.pi * 440 * t)).astype(np.float32))
     done = subprocess.run(
         [sys.executable, str(HERE / "sessions_app.py"), str(SESSIONS)],
-        env={**os.environ, **camera.env, **microphone.env}, cwd=str(tmp_path),
+        # With an arena a thread, glibc goes on growing by chance for a dozen sessions.
+        env={**os.environ, **camera.env, **microphone.env, "MALLOC_ARENA_MAX": "1"},
+        cwd=str(tmp_path),
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -34,5 +36,5 @@ def test_twenty_sessions_in_one_process_leave_nothing(
     settled = slice(4, None)
     assert np.ptp(threads[settled]) == 0
     assert np.ptp(descriptors[settled]) == 0
-    assert megabytes[-1] - megabytes[4] < 24
+    assert megabytes[-1] - megabytes[4] < 12  # two pictures kept of each would be 26, less gaps
     assert localized.min() > 5
