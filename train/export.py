@@ -122,10 +122,10 @@ def _export(
             external_data=False,
             verbose=False,
         )
-    _forget_the_machine(path)
+    forget_the_machine(path)
 
 
-def _forget_the_machine(path: Path) -> None:
+def forget_the_machine(path: Path) -> None:
     """Takes out of a graph what the exporter notes beside it: stack traces, with this machine's
     paths."""
     model = onnx.load(path)
