@@ -17,10 +17,12 @@ from avsl.engines.localization import (
     Map,
     Named,
     Peak,
-    describe,
 )
 from avsl.engines.loudness import Loudness
 from avsl.engines.pictures import Picture
+from avsl.engines.speakers.answer import VOICE, told
+from avsl.engines.speakers.speakers import Speakers
+from avsl.engines.speakers.voice import RATE
 from avsl.engines.windows import Samples, SoundTimeline
 
 if TYPE_CHECKING:
@@ -230,11 +232,13 @@ class Listener:
 class Localizer:
     """Turns the pictures of one stream and the sound before them into localizations."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, speakers: Speakers | None = None) -> None:
+        """`speakers` says of voices who makes them (`speakers_for`)."""
         self._maps = engine.maps()
         self._listen = Listener(engine.spec)
         self._thresholds = engine.spec.thresholds
         self._dark = np.zeros(engine.spec.map_size, np.float32)
+        self._speakers = speakers
 
     def __call__(self, time: float, picture: Picture, sound: SoundTimeline) -> Localization:
         """Localizes the picture taken at `time` (seconds on the clock of `sound`)."""
@@ -242,4 +246,16 @@ class Localizer:
         self._maps.watch(time, picture, sound)
         map_ = self._dark if silent else self._maps.map()
         names = None if silent else self._maps.named()
-        return describe(time, map_, level, silent, self._thresholds, self._maps.evidence, names)
+        tracks = self._speakers.tracks if self._speakers else ()
+        return told(time, map_, level, silent, self._thresholds, self._maps.evidence, names, tracks)
+
+
+def speakers_for(spec: EngineSpec) -> Speakers | None:
+    """Who follows the heads of a stream that an engine localizes: none where it knows no voices.
+
+    Raises:
+        UserError: a network that comes along can't be loaded.
+    """
+    if VOICE not in spec.kinds or VOICE in spec.unheard or spec.window.rate != RATE:
+        return None
+    return Speakers(spec.window)

@@ -17,8 +17,9 @@ Kinds = NDArray[np.int32]
 State = Literal["silent", "unseen", "unsure", "sounding"]
 Peak = tuple[float, float, float]
 Box = tuple[float, float, float, float, float]
-Evidence = Literal["network", "motion"]
-"""What an engine goes by: that it knows thing and sound, or that the thing moves with it."""
+Evidence = Literal["network", "motion", "lips"]
+"""What an engine goes by: that it knows thing and sound, that the thing moves with it, or that
+lips do."""
 
 FLOOR_DB = -120.0
 """What digital silence is called, so that levels stay finite numbers."""
@@ -28,6 +29,18 @@ TINY, WEAK = 2, 0.5
 """Of a region that glows, a part of its own kind with no more cells than this is taken for what
 lies beside it, where most of what is around it glows, too, or where its peak stands over the
 threshold less than so many times as far as the region's: a stray cell is no thing."""
+
+
+class Track(NamedTuple):
+    """Somebody who is followed."""
+
+    person: int
+    """From 1 on, as they were found; after a cut all are others."""
+    box: tuple[float, float, float, float]
+    """The head, hair to chin: x0, y0, x1, y1 in 0..1 from the top left of the upright picture."""
+    speaking: float | None
+    """The probability that this person makes the voice that is heard, by the lips; None where that
+    can't be told: in the first second, turned away, mouth covered."""
 
 
 class Named(NamedTuple):
@@ -67,6 +80,8 @@ class Localization:
     heard: tuple[tuple[str, float], ...] = ()
     """The kinds that are heard most, each with its probability, strongest first: three at most,
     from 0.1 on."""
+    tracks: tuple[Track, ...] = ()
+    """The persons in view, of an engine that knows voices."""
 
     def mirrored(self) -> Localization:
         """Of the picture with left and right exchanged."""
@@ -75,6 +90,10 @@ class Localization:
             map=np.ascontiguousarray(self.map[:, ::-1]),
             peaks=tuple((1 - x, y, p) for x, y, p in self.peaks),
             boxes=tuple((1 - x1, y0, 1 - x0, y1, p) for x0, y0, x1, y1, p in self.boxes),
+            tracks=tuple(
+                Track(person, (1 - x1, y0, 1 - x0, y1), speaking)
+                for person, (x0, y0, x1, y1), speaking in self.tracks
+            ),
         )
 
 
@@ -109,7 +128,7 @@ def describe(
         kinds = tuple(named.words[kind] if kind >= 0 else "" for kind, _, _ in regions)
         if carried:
             pairs = zip(kinds, carried, strict=True)
-            kinds = tuple(kind if by == "network" else "" for kind, by in pairs)
+            kinds = tuple("" if by == "motion" else kind for kind, by in pairs)
     return Localization(
         time,
         map_,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avsl.engines import Engine, Localization, Localizer, Resizer, UserError
-from avsl.engines.engine import on_gpu
+from avsl.engines.engine import on_gpu, speakers_for
+from avsl.engines.pictures import luma
 from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.sinks.events import EventWriter
 from avsl.realtime.sinks.part_file import CONTAINERS, check_target, partial_name
@@ -144,10 +145,13 @@ def _drawn(
 
         yield from drawn_on_gpu(frames, sound, engine, BATCH)
         return
-    resize, localize = Resizer(engine.spec.picture_size), Localizer(engine)
+    speakers = speakers_for(engine.spec)
+    resize, localize = Resizer(engine.spec.picture_size), Localizer(engine, speakers)
     overlay = Overlay(engine.spec.thresholds)
     for frame in frames:
         heard, picture = sound.listen(frame.time), frame.picture
+        if speakers:
+            speakers.watch(frame.time, luma(picture), heard)
         if frame.index % every == 0:
             localization = localize(frame.time, resize(picture), heard)
         picture.make_writable()  # the decoder may still predict from these planes

@@ -31,8 +31,10 @@ from avsl.engines import (
     UserError,
     choose_engine,
 )
-from avsl.engines.engine import on_gpu
+from avsl.engines.engine import on_gpu, speakers_for
 from avsl.engines.errors import say
+from avsl.engines.pictures import luma
+from avsl.engines.speakers.speakers import Speakers
 from avsl.engines.windows import Samples
 from avsl.realtime.drawing.canvas import Tinted
 from avsl.realtime.drawing.overlay import Overlay
@@ -123,7 +125,13 @@ class _Session:
         self.latest: Localization | None = None
         self.timeline = SoundTimeline(engine.spec.window.rate, SOUND_S)
         self.maps = Rate()
-        self.worker = threading.Thread(target=self._guard, name="worker", daemon=True)
+        self.speakers = speakers_for(engine.spec)
+        jobs = {"worker": self.work, **({"speakers": self.follow} if self.speakers else {})}
+        self.threads = [
+            threading.Thread(target=self._guard, args=(job,), name=name, daemon=True)
+            for name, job in jobs.items()
+        ]
+        self.every: deque[Frame] = deque(maxlen=math.ceil(WAITING_S * options.fps) + 1)
         self.said: set[str] = set()
 
     def work(self) -> None:
@@ -149,7 +157,7 @@ class _Session:
                 pass
             if localize is None:
                 shape = frame.picture.height, frame.picture.width
-                localize = _localizing(self.engine.for_pictures(*shape))
+                localize = _localizing(self.engine.for_pictures(*shape), self.speakers)
             localization, tinted = localize(frame, self.timeline)
             self.latest = localization
             self.maps.tick()
@@ -159,6 +167,19 @@ class _Session:
             for sink in self.sinks:
                 sink.localized(frame, localization, tinted)
             self.news.set()
+
+    def follow(self) -> None:
+        """Follows heads through all pictures, each when its sound is here: lips are too quick for
+        those that the worker takes. What it can't keep up with, it misses."""
+        speakers, spec = self.speakers, self.engine.spec.window
+        assert speakers
+        while not self.stop.is_set():
+            heard = self.timeline.end if self.source.hears else math.inf
+            if not self.every or spec.end(self.every[0].time) > heard:
+                self.stop.wait(0.005)
+                continue
+            frame = self.every.popleft()
+            speakers.watch(frame.time, luma(frame.picture), self.timeline)
 
     def run(self) -> None:
         """Gives sinks their turns, until it is time to end."""
@@ -186,7 +207,8 @@ class _Session:
         self.zero = time.monotonic()
         self.report.cpu_seconds = -time.process_time()
         self.source.start(self.zero, self.timeline, self.take_picture, self.take_sound)
-        self.worker.start()
+        for thread in self.threads:
+            thread.start()
 
     def close(self) -> None:
         """Ends all threads, the source's first, and completes every file.
@@ -200,8 +222,9 @@ class _Session:
             self.report.cpu_seconds += time.process_time()
             self.report.pictures = self.source.taken
         self.source.close()
-        if self.worker.is_alive():
-            self.worker.join(1.0)
+        for thread in self.threads:
+            if thread.is_alive():
+                thread.join(1.0)
         faults = []
         for sink in self.sinks:
             try:
@@ -214,6 +237,7 @@ class _Session:
 
     def take_picture(self, frame: Frame) -> None:
         self.frames.put(frame)
+        self.every.append(frame)
         for sink in self.sinks:
             sink.captured(frame)
         self.news.set()
@@ -295,23 +319,23 @@ class _Session:
     def say(self, line: str) -> None:
         _say(line)
 
-    def _guard(self) -> None:
+    def _guard(self, job: Callable[[], None]) -> None:
         try:
-            self.work()
+            job()
         except BaseException as fault:  # it ends the program; the main thread raises it
             self.fault = fault
             self.stop.set()
 
 
 def _localizing(
-    engine: Engine,
+    engine: Engine, speakers: Speakers | None
 ) -> Callable[[Frame, SoundTimeline], tuple[Localization, Tinted | None]]:
     """How pictures are localized; where a GPU does it, it also makes them glow for files."""
     if on_gpu(engine):
         from avsl.realtime.drawing.gpu_overlay import GpuPictures
 
-        return GpuPictures(engine, Overlay(engine.spec.thresholds), most=1)
-    localize, resize = Localizer(engine), Resizer(engine.spec.picture_size)
+        return GpuPictures(engine, Overlay(engine.spec.thresholds), most=1, speakers=speakers)
+    localize, resize = Localizer(engine, speakers), Resizer(engine.spec.picture_size)
     return lambda frame, sound: (localize(frame.time, resize(frame.picture), sound), None)
 
 

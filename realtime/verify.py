@@ -27,8 +27,10 @@ from avsl.engines import (
     Thresholds,
     UserError,
 )
+from avsl.engines.engine import speakers_for
 from avsl.engines.errors import visible
 from avsl.engines.localization import Map
+from avsl.engines.pictures import luma
 from avsl.realtime.drawing.canvas import Canvas
 from avsl.realtime.drawing.lettering import text
 from avsl.realtime.drawing.overlay import Overlay
@@ -161,7 +163,8 @@ def verify(source: Path, other: Path | None, engine: Engine, strip: Path) -> Ver
     names = ("own sound", "silence", "noise", "other sound")
     hearings = [Hearing(name) for name in names]
     engine = engine.for_pictures(video.height, video.width)
-    localizers = [Localizer(engine) for _ in names]
+    speakers = [speakers_for(engine.spec) for _ in names]
+    localizers = [Localizer(engine, those) for those in speakers]
     resize = Resizer(engine.spec.picture_size)
     seconds = min(video.seconds or LONGEST_S, LONGEST_S)
     shown = _Strip(seconds, engine.spec.thresholds)
@@ -181,6 +184,9 @@ def verify(source: Path, other: Path | None, engine: Engine, strip: Path) -> Ver
             picture = resize(frame.picture)
             now = frame.time
             heard_at = ((now, heard), (now, silent), (now, noisy.listen()), (since, heard_other))
+            for those, (time, timeline) in zip(speakers, heard_at, strict=True):
+                if those:
+                    those.watch(time, luma(frame.picture), timeline)
             moment = [
                 localize(time, picture, timeline)
                 for localize, (time, timeline) in zip(localizers, heard_at, strict=True)

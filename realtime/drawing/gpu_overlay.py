@@ -15,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avsl.engines import Localization, SoundTimeline, UserError, describe
+from avsl.engines import Localization, SoundTimeline, UserError
 from avsl.engines.backends.gpu_pictures import GpuResizer
-from avsl.engines.engine import Listener, TensorEngine, checked, hearing, named
-from avsl.engines.localization import Map, Named
+from avsl.engines.engine import Listener, TensorEngine, checked, hearing, named, speakers_for
+from avsl.engines.localization import Map, Named, Track
+from avsl.engines.pictures import luma
+from avsl.engines.speakers.answer import told
+from avsl.engines.speakers.speakers import Speakers
 from avsl.engines.windows import Samples
 from avsl.realtime.drawing.canvas import STEPS, Canvas, Plane, Tinted
 from avsl.realtime.drawing.overlay import LINE_FROM, LINE_OVER, LINES, Overlay, bilinear
@@ -40,6 +43,7 @@ class Pair:
     end: int
     samples: Samples | None
     """The window that ends at sample `end`; None in silence."""
+    tracks: tuple[Track, ...]
 
 
 class GpuPictures:
@@ -49,10 +53,16 @@ class GpuPictures:
     Pictures are `yuv420p`, `yuvj420p` or `yuv420p10le`, as files and cameras give them here.
     """
 
-    def __init__(self, engine: TensorEngine, overlay: Overlay, most: int) -> None:
-        """`most` is the largest number of pictures at once."""
+    def __init__(
+        self,
+        engine: TensorEngine,
+        overlay: Overlay,
+        most: int,
+        speakers: Speakers | None = None,
+    ) -> None:
+        """`most` is the largest number of pictures at once, `speakers` those who follow heads."""
         self._engine, self._overlay, self._most = engine, overlay, most
-        self._listen = Listener(engine.spec)
+        self._listen, self._speakers = Listener(engine.spec), speakers
         self._dark = np.zeros(engine.spec.map_size, np.float32)
         wanted = hearing(engine.spec)
         self._wanted = None if wanted is None else torch.from_numpy(wanted).to(engine.device)
@@ -69,7 +79,8 @@ class GpuPictures:
         window = self._engine.spec.window
         level, silent = self._listen(frame.time, sound)
         end = window.end(frame.time)
-        return Pair(frame, level, end, None if silent else sound.read(end, window.length))
+        samples = None if silent else sound.read(end, window.length)
+        return Pair(frame, level, end, samples, self._speakers.tracks if self._speakers else ())
 
     def room(self, picture: av.VideoFrame) -> int:
         """How many pictures like this one may be worked on at once."""
@@ -155,7 +166,7 @@ class GpuPictures:
     def _describe(self, pair: Pair, map_: Map, names: Named | None = None) -> Localization:
         silent, spec = pair.samples is None, self._engine.spec
         map_ = map_.copy() if silent else checked(map_, spec).copy()
-        return describe(
+        return told(
             pair.frame.time,
             map_,
             pair.level,
@@ -163,6 +174,7 @@ class GpuPictures:
             spec.thresholds,
             lambda peak: "network",
             names,
+            pair.tracks,
         )
 
 
@@ -172,7 +184,8 @@ def drawn_on_gpu(
     """A film's pictures in order, with what is found drawn on them, in batches of `most` or fewer:
     while one is worked on, the next is decoded, and the encoder has the one before."""
     overlay = Overlay(engine.spec.thresholds)
-    pictures = GpuPictures(engine, overlay, most)
+    speakers = speakers_for(engine.spec)
+    pictures = GpuPictures(engine, overlay, most, speakers)
     running: deque[tuple[list[Pair], Callable[[], Found]]] = deque()
 
     def drawn() -> Iterator[tuple[Frame, Localization]]:
@@ -188,7 +201,10 @@ def drawn_on_gpu(
         if batch and kind(batch[0].frame.picture) != kind(frame.picture):
             running.append((batch, pictures.start(batch)))
             batch = []
-        batch.append(pictures.pair(frame, sound.listen(frame.time)))
+        heard = sound.listen(frame.time)
+        if speakers:
+            speakers.watch(frame.time, luma(frame.picture), heard)
+        batch.append(pictures.pair(frame, heard))
         if len(batch) == pictures.room(frame.picture):
             running.append((batch, pictures.start(batch)))
             batch = []

@@ -33,6 +33,14 @@ def event(localization: Localization) -> dict[str, Any]:
         "evidence": list(localization.evidence),
         "kinds": list(localization.kinds),
         "heard": [[kind, round(p, 4)] for kind, p in localization.heard],
+        "tracks": [
+            {
+                "person": track.person,
+                "box": [round(v, 4) for v in track.box],
+                "speaking": None if track.speaking is None else round(track.speaking, 4),
+            }
+            for track in localization.tracks
+        ],
     }
 
 

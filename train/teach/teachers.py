@@ -61,6 +61,13 @@ YAMNET, LITE0, NEAR, FAR = TEACHERS = (
         "Apache-2.0",
     ),
 )
+MESH = Teacher(
+    "face_landmark.tflite",
+    "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
+    "MediaPipe face mesh, 468 points, pip mediapipe 0.10.14",
+    "Apache-2.0",
+)
+"""Of the points of a face; `TEACHERS` are those of an engine of kinds."""
 
 
 def find(folder: Path, teacher: Teacher) -> Path:

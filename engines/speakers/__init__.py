@@ -1,0 +1,1 @@
+"""Who speaks: heads are followed, and their lips held against the voice."""

@@ -1,0 +1,116 @@
+"""What the lips of those in view say of a map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsl.engines.bundle import Thresholds
+from avsl.engines.localization import (
+    Evidence,
+    Localization,
+    Map,
+    Named,
+    Peak,
+    Track,
+    describe,
+)
+
+VOICE = "voice"
+"""The kind of an engine that lips can make."""
+AGREES, DIFFERS = 0.6, 0.45
+"""From here on a face makes the voice, and under it doesn't; between them it isn't known."""
+HEARD = 0.3
+"""From this probability on there is a voice that somebody may make."""
+FAR = 1.5
+"""Whoever has so much lower log odds than the surest, who agrees, doesn't make the voice."""
+ROOM = 0.5
+"""Cells within so many of a head's widths around it are taken for it."""
+
+
+def told(
+    time: float,
+    map_: Map,
+    level: float,
+    silent: bool,
+    thresholds: Thresholds,
+    evidence: Callable[[Peak], Evidence],
+    named: Named | None,
+    tracks: tuple[Track, ...],
+) -> Localization:
+    """`describe`, of a map on which it is known who speaks."""
+    if not tracks:
+        return describe(time, map_, level, silent, thresholds, evidence, named)
+    speaking: list[Track] = []
+    if named is not None and VOICE in named.words:
+        map_, named, speaking = _spoken(map_, named, tracks, thresholds)
+
+    def by(peak: Peak) -> Evidence:
+        x, y, _ = peak
+        lips = any(a <= x <= c and b <= y <= d for a, b, c, d in (t.box for t in speaking))
+        return "lips" if lips else evidence(peak)
+
+    found = describe(time, map_, level, silent, thresholds, by, named)
+    return replace(found, tracks=tracks)
+
+
+def _spoken(
+    map_: Map, named: Named, tracks: tuple[Track, ...], thresholds: Thresholds
+) -> tuple[Map, Named, list[Track]]:
+    """A map `[m, n]` of an engine with kinds, with what lips say of voices: who makes the voice
+    glows, who doesn't is dark, and of whom it isn't known is `unsure` at most. Other kinds stay as
+    they are. And of whom it glows."""
+    voice = named.words.index(VOICE)
+    heard = float(named.heard[voice])
+    out, kinds = map_.copy(), named.kinds.copy()
+    speaking = []
+    whose = _whose(tracks, *map_.shape)
+    unsure = np.float32(np.nextafter(np.float32(thresholds.sounding), np.float32(0)))
+    surest = max((track.speaking or 0.0 for track in tracks), default=0.0)
+    for place, track in enumerate(tracks):
+        near = (whose == place) & (kinds == voice)
+        said = track.speaking
+        if said is not None and surest >= AGREES and _odds(surest) - _odds(said) > FAR:
+            said = min(said, np.nextafter(DIFFERS, 0))
+        if said is None or DIFFERS <= said < AGREES:
+            out[near] = np.minimum(out[near], unsure)
+        elif said < DIFFERS:
+            out[near] = np.minimum(out[near], np.float32(thresholds.glow * said))
+        elif heard >= HEARD:
+            head = _inside(track, *map_.shape)
+            out[head] = np.maximum(out[head], np.float32(said))
+            kinds[head] = voice
+            speaking.append(track)
+    return out, named._replace(kinds=kinds), speaking
+
+
+def _odds(p: float) -> float:
+    p = min(max(p, 1e-6), 1 - 1e-6)
+    return math.log(p / (1 - p))
+
+
+def _inside(track: Track, m: int, n: int) -> NDArray[np.bool_]:
+    """The cells of a head: those whose middle lies in it, or else the one that its own lies in."""
+    x0, y0, x1, y1 = track.box
+    y, x = (np.arange(m)[:, None] + 0.5) / m, (np.arange(n) + 0.5) / n
+    inside: NDArray[np.bool_] = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
+    if not inside.any():
+        inside[min(int((y0 + y1) / 2 * m), m - 1), min(int((x0 + x1) / 2 * n), n - 1)] = True
+    return inside
+
+
+def _whose(tracks: tuple[Track, ...], m: int, n: int) -> NDArray[np.int64]:
+    """Which of the heads each cell belongs to, -1 to none."""
+    away = np.full((len(tracks), m, n), np.inf)
+    y, x = (np.arange(m)[:, None] + 0.5) / m, (np.arange(n) + 0.5) / n
+    for place, track in enumerate(tracks):
+        x0, y0, x1, y1 = track.box
+        wide, tall = max(x1 - x0, 1 / n), max(y1 - y0, 1 / m)
+        off = np.maximum(np.abs(x - (x0 + x1) / 2) / wide, np.abs(y - (y0 + y1) / 2) / tall)
+        away[place] = np.where(off <= 0.5 + ROOM, off, np.inf)
+    nearest = away.argmin(0)
+    return np.where(np.isfinite(away.min(0)), nearest, -1)

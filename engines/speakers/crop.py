@@ -1,0 +1,167 @@
+"""A face held still: cut out of the picture at its own resolution, to a fraction of a pixel.
+
+What tells whose voice it is are changes of a mouth by less than a pixel. So a face is not cut out
+anew where it is found in each picture: the upper face, which speech hardly moves, is registered to
+the picture before (Gauss-Newton on brightness; Lucas & Kanade 1981, Baker & Matthews 2004).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avsl.engines.pictures import Luma
+
+Crop = NDArray[np.float32]
+"""`[112, 112]`, brightness 0 to 255."""
+
+SIDE = 112
+EYES = 40.0
+"""Pixels of a crop between the eyes."""
+MIDDLE = 56.0, 38.0
+"""Across and down: where the middle between the eyes lies in a crop."""
+REACH = 84.0
+"""How far what is cut out reaches around the middle of a crop, so that a face may move and turn."""
+UPPER = slice(18, 62), slice(18, 94)
+"""The upper face: what is registered."""
+ROUNDS, ENOUGH = 5, 0.02
+"""Steps of Gauss-Newton at most, and pixels of a crop under which a step ends them."""
+FARTHEST, GREW, ROLLED = 14.0, 0.2, 0.25
+"""Pixels of a crop, parts and radians that a face moves from a picture to the next: one that jumps
+farther was lost."""
+
+
+class Place(NamedTuple):
+    """Where a face is in a picture."""
+
+    x: float
+    y: float
+    """The middle between the eyes, in pixels; 0, 0 is the middle of the first one."""
+    eyes: float
+    """Pixels between the eyes of a face that looks into the camera."""
+    roll: float
+    """Radians, clockwise."""
+
+    def moved(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Points `[..., 2 or 3]` of a crop at this place as they lie in the picture, z as x."""
+        k = self.eyes / EYES
+        c, s = np.cos(self.roll) * k, np.sin(self.roll) * k
+        across, down = points[..., 0] - MIDDLE[0], points[..., 1] - MIDDLE[1]
+        out = points * np.float32(k)
+        out[..., 0] = self.x + c * across - s * down
+        out[..., 1] = self.y + s * across + c * down
+        return out
+
+    def stepped(self, by: NDArray[np.float64]) -> Place:
+        """This place, moved by a step in a crop: across, down (pixels), growth and turn."""
+        c, s = np.cos(self.roll), np.sin(self.roll)
+        k = self.eyes / EYES
+        x = self.x + k * (c * by[0] - s * by[1])
+        y = self.y + k * (s * by[0] + c * by[1])
+        return Place(x, y, self.eyes * (1 + by[2]), self.roll + by[3])
+
+
+class Cutter:
+    """Cuts one picture's faces out: what lies around a place is reduced once, and sampled often."""
+
+    def __init__(self, luma: Luma, around: Place) -> None:
+        k = around.eyes / EYES
+        self._by = max(1, round(0.8 * k))
+        reach = REACH * k
+        cx, cy = around.x, around.y + (SIDE / 2 - MIDDLE[1]) * k
+        h, w = luma.shape
+        x0, x1 = max(0, int(cx - reach)), min(w, int(cx + reach) + 1)
+        y0, y1 = max(0, int(cy - reach)), min(h, int(cy + reach) + 1)
+        self._left, self._top = x0, y0
+        self._part = reduced(luma[y0:y1, x0:x1], self._by)
+
+    @property
+    def empty(self) -> bool:
+        """Whether the place lies outside the picture."""
+        return min(self._part.shape) < 8
+
+    def __call__(self, place: Place, rows: slice, columns: slice) -> Crop:
+        """Rows and columns of the crop at a place near the one this was made for."""
+        k = place.eyes / EYES / self._by
+        c, s = np.float32(np.cos(place.roll) * k), np.float32(np.sin(place.roll) * k)
+        off = (self._by - 1) / 2
+        x = np.float32((place.x - self._left - off) / self._by)
+        y = np.float32((place.y - self._top - off) / self._by)
+        down = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - np.float32(MIDDLE[1])
+        across = np.arange(columns.start, columns.stop, dtype=np.float32) - np.float32(MIDDLE[0])
+        h, w = self._part.shape
+        px = np.minimum(np.maximum(x + c * across - s * down, 0), np.float32(w - 1.001))
+        py = np.minimum(np.maximum(y + s * across + c * down, 0), np.float32(h - 1.001))
+        ix, iy = px.astype(np.int32), py.astype(np.int32)
+        px -= ix
+        py -= iy
+        at = iy * w + ix
+        flat = self._part.ravel()
+        above = flat.take(at)
+        above += px * (flat.take(at + 1) - above)
+        at += w
+        below = flat.take(at)
+        below += px * (flat.take(at + 1) - below)
+        below -= above
+        below *= py
+        below += above
+        return below
+
+    def whole(self, place: Place) -> Crop:
+        """All of the crop."""
+        return self(place, slice(0, SIDE), slice(0, SIDE))
+
+
+def reduced(luma: Luma, by: int) -> NDArray[np.float32]:
+    """The mean of `by` x `by` pixels, 0 to 255."""
+    scale = 1.0 if luma.dtype == np.uint8 else 0.25
+    if by == 1:
+        return luma * np.float32(scale)
+    h, w = (side // by * by for side in luma.shape)
+    rows = luma[:h:by].astype(np.uint32)
+    for k in range(1, by):
+        rows += luma[k:h:by]
+    total = rows[:, :w:by].astype(np.float32)
+    for k in range(1, by):
+        total += rows[:, k:w:by]
+    return total * np.float32(scale / (by * by))
+
+
+class Template:
+    """The upper face of a crop, ready for others to be registered to it."""
+
+    def __init__(self, crop: Crop) -> None:
+        rows, columns = UPPER
+        self._upper = crop[UPPER]
+        wide = crop[rows.start - 1 : rows.stop + 1, columns.start - 1 : columns.stop + 1]
+        gx = ((wide[1:-1, 2:] - wide[1:-1, :-2]) / 2).ravel()
+        gy = ((wide[2:, 1:-1] - wide[:-2, 1:-1]) / 2).ravel()
+        y, x = np.mgrid[UPPER].reshape(2, -1).astype(np.float32)
+        x, y = x - np.float32(MIDDLE[0]), y - np.float32(MIDDLE[1])
+        # By how much brightness changes where the face moves, grows and turns; and lights up.
+        self._slopes = np.stack([gx, gy, gx * x + gy * y, gy * x - gx * y, np.ones_like(gx)])
+
+    def find(self, cutter: Cutter, place: Place) -> Place | None:
+        """Where the face of this crop is in another picture, near `place`; None if it is lost."""
+        rows, columns = UPPER
+        start = place
+        for _ in range(ROUNDS):
+            off = (cutter(place, rows, columns) - self._upper).ravel()
+            size = np.abs(off - np.median(off[::7]))
+            weight = 1 / (1 + np.square(size / (2 * np.float32(np.median(size[::7])) + 1)))
+            weighted = self._slopes * weight
+            # einsum, since a matrix product would wake the threads of numpy's BLAS.
+            square = np.einsum("ip,jp->ij", weighted, self._slopes).astype(np.float64)
+            square += np.diag(1e-4 * np.diag(square) + 1e-3)
+            step = -np.linalg.solve(square, np.einsum("ip,p->i", weighted, off))
+            place = place.stepped(step)
+            if np.abs(step[:2]).max() < ENOUGH and np.abs(step[2:4]).max() < ENOUGH / EYES:
+                break
+        k = start.eyes / EYES
+        far = np.hypot(place.x - start.x, place.y - start.y) > FARTHEST * k
+        grew = abs(place.eyes / start.eyes - 1) > GREW
+        if far or grew or abs(place.roll - start.roll) > ROLLED or not np.isfinite(place.x):
+            return None
+        return place

@@ -1,0 +1,85 @@
+"""Who speaks: the heads of one stream, and what the lips of each are found to do."""
+
+from __future__ import annotations
+
+import math
+
+from avsl.engines.localization import Track
+from avsl.engines.pictures import Luma
+from avsl.engines.speakers import lips
+from avsl.engines.speakers.sight import Sight
+from avsl.engines.speakers.tracks import Head, Tracks
+from avsl.engines.speakers.voice import BINS_PER_S, Voice
+from avsl.engines.windows import SoundTimeline, WindowSpec
+
+FASTEST = 32.0
+"""Pictures a second that are watched at most."""
+DECIDE_S = 0.1
+FIRST_S, STILL = 0.6, 0.1
+"""From then on a mouth that seems to speak with less than this probability is known to be still,
+before there is enough to hold against the sound."""
+TURNED = 0.45
+"""A nose so far off the middle is of a face turned away: its lips say nothing."""
+
+
+class Speakers:
+    """Follows the heads of one stream, and says who of them speaks.
+
+    One thread may watch while another reads `tracks`.
+
+    Raises:
+        UserError: a network that comes along can't be loaded.
+    """
+
+    def __init__(self, window: WindowSpec) -> None:
+        self._window = window
+        self._tracks = Tracks(Sight())
+        self._voice = Voice()
+        self._watched = self._decided = -math.inf
+        self._said: dict[int, float | None] = {}
+        self.tracks: tuple[Track, ...] = ()
+        """Those who are in view now."""
+
+    def watch(self, time: float, luma: Luma, sound: SoundTimeline) -> None:
+        """Takes in the picture of `time` (seconds, brightness at its own resolution) and the sound
+        before it."""
+        if 0 <= time - self._watched < 1 / FASTEST - 1e-3:
+            return
+        if not 0 <= time - self._watched < 1:
+            self._decided = -math.inf
+        self._watched = time
+        self._tracks.watch(time, luma)
+        self._voice.listen(sound, self._window.end(time))
+        if time - self._decided >= DECIDE_S - 1e-3:
+            self._decided = time
+            self._said = {head.number: self._decide(head) for head in self._tracks.heads}
+        h, w = luma.shape
+        self.tracks = tuple(
+            Track(head.number, _box(head, w, h), self._said.get(head.number))
+            for head in self._tracks.heads
+            if head.template is not None
+        )
+
+    def _decide(self, head: Head) -> float | None:
+        """The probability that a head makes the voice that is heard; None where that can't be told
+        yet, or not as it is turned."""
+        rows = head.rows
+        if len(rows) < 2 or rows[-1].face_logit < 0 or abs(rows[-1].turned) > TURNED:
+            return None
+        last = min(int(rows[-1].time * BINS_PER_S), self._voice.end)
+        first = max(math.ceil(rows[0].time * BINS_PER_S), self._voice.start)
+        first = max(first, last - round(lips.LONGEST_S * BINS_PER_S))
+        if last - first < round(FIRST_S * BINS_PER_S):
+            return None
+        moved = lips.moves(rows, first, last)
+        if last - first >= round(lips.SHORTEST_S * BINS_PER_S):
+            return lips.speaks(moved, self._voice.bins(first, last))
+        seems = lips.seems_to_speak(moved)
+        return seems if seems < STILL else None
+
+
+def _box(head: Head, width: int, height: int) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = head.edges
+    return (
+        max(0.0, x0 / width), max(0.0, y0 / height), min(1.0, x1 / width), min(1.0, y1 / height)
+    )  # fmt: skip
