@@ -1,8 +1,9 @@
-"""Composes the film of `avsl-live --demo` from a folder of photographs and recordings.
+"""Composes the film of `avsl-live --demo` from a folder of photographs, recordings and a film.
 
     python -m avsl.demos.film.compose MATERIAL realtime/demo_film
 
-MATERIAL is a folder as `avsl-train prepare` takes it. demo.mp4 and SOURCES.md go to the other.
+MATERIAL is a folder as `avsl-train prepare` takes it, with films/ beside pictures/ and sounds/.
+demo.mp4 and SOURCES.md go to the other.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from avsl.demos.film import material
 
 Image = NDArray[np.float32]
 RATE, SOUND_RATE = 24, 48_000
+FILM_RATE = 25
+"""Pictures a second of the film that is put in."""
 CORNER = 7.0
 """Radius of the panels' corners, pixels."""
 GROUND = (0.055, 0.06, 0.075)
@@ -33,7 +36,8 @@ be used under CC BY 4.0; its parts come from:
 {rows}
 
 Changed: photographs cut to panels, enlarged, moved slowly; recordings cut, mixed to mono, made
-equally loud, notes put together to phrases. Nobody who is shown is the one who is heard.
+equally loud, notes put together to phrases; the film cut, run back and begun again. She alone is
+heard herself.
 """
 EDGE_S = 0.03
 """Seconds in which a piece of sound comes in and goes out."""
@@ -60,13 +64,13 @@ def compose(folder: Path, out: Path) -> None:
         video.codec_context.color_trc, video.codec_context.color_range = 6, 1
         sound: Any = container.add_stream("aac", rate=SOUND_RATE, layout="mono")
         sound.bit_rate = 96_000
-        for number, picture in enumerate(pictures(folder / "pictures")):
+        for number, picture in enumerate(pictures(folder)):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace=5)
             frame.pts = number
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        samples = mix(folder / "sounds")
+        samples = mix(folder)
         for start in range(0, len(samples), 1024):
             block = av.AudioFrame.from_ndarray(
                 samples[None, start : start + 1024], format="fltp", layout="mono"
@@ -79,7 +83,7 @@ def compose(folder: Path, out: Path) -> None:
 def pictures(folder: Path) -> Iterator[NDArray[np.uint8]]:
     """The film's pictures, `[h, w, 3]`."""
     photos = {
-        panel.photo: photograph(folder / f"{panel.photo}.jpg")
+        panel.photo: images(seen(folder, panel.photo))
         for scene in material.SCENES
         for panel in scene.panels
     }
@@ -93,7 +97,8 @@ def pictures(folder: Path) -> Iterator[NDArray[np.uint8]]:
             gone = np.clip((end - time) / material.FADE, 0, 1) if end < material.SECONDS else 1.0
             if (share := min(there, gone)) > 0:
                 length = end - start + material.FADE
-                whole = whole + share * wall(scene, photos, (time - start + material.FADE) / length)
+                now = {name: shown[at(time, len(shown))] for name, shown in photos.items()}
+                whole = whole + share * wall(scene, now, (time - start + material.FADE) / length)
         yield np.rint(np.clip(whole, 0, 1) * 255).astype(np.uint8)
 
 
@@ -106,10 +111,10 @@ def wall(scene: material.Scene, photos: dict[str, Image], share: float) -> Image
     for panel in scene.panels:
         left, top, w, h = panel.place
         x, y, size = (a + (b - a) * eased for a, b in zip(panel.first, panel.last, strict=True))
-        seen = look(photos[panel.photo], x, y, size, w, h)
+        view = look(photos[panel.photo], x, y, size, w, h)
         mask = rounded(w, h)
         part = out[top : top + h, left : left + w]
-        part += (seen - part) * mask
+        part += (view - part) * mask
     return out
 
 
@@ -147,11 +152,31 @@ def rounded(width: int, height: int) -> Image:
     return np.clip(CORNER - np.hypot(*outside) + 0.5, 0, 1)[..., None].astype(np.float32)
 
 
-def photograph(path: Path) -> Image:
-    """`[h, w, 3]` in 0..1."""
+def at(time: float, count: int) -> int:
+    """Which of a film's `count` pictures is seen: there, back until it is to begin again."""
+    number = int(time % material.AGAIN * FILM_RATE)
+    return number if number < count else max(0, 2 * count - 2 - number)
+
+
+def images(path: Path) -> list[Image]:
+    """The pictures of a photograph or a film, `[h, w, 3]` in 0..1."""
     with av.open(str(path)) as container:
-        frame = next(container.decode(video=0))
-        return frame.to_ndarray(format="rgb24").astype(np.float32) / np.float32(255)
+        return [
+            frame.to_ndarray(format="rgb24").astype(np.float32) / np.float32(255)
+            for frame in container.decode(video=0)
+        ]
+
+
+def seen(folder: Path, name: str) -> Path:
+    """Where a photograph or a film lies."""
+    film = name.startswith("films/")
+    return folder / f"{name}.mp4" if film else folder / "pictures" / f"{name}.jpg"
+
+
+def heard(folder: Path, name: str) -> Path:
+    """Where a recording lies."""
+    film = name.startswith("films/")
+    return folder / f"{name}.mp4" if film else folder / "sounds" / f"{name}.ogg"
 
 
 def mix(folder: Path) -> NDArray[np.float32]:
@@ -159,7 +184,7 @@ def mix(folder: Path) -> NDArray[np.float32]:
     track = np.zeros(round(material.SECONDS * SOUND_RATE), np.float32)
     for take in material.TAKES:
         begin = round(take.begin * SOUND_RATE)
-        piece = recording(folder / f"{take.sound}.ogg")[begin:][: round(take.seconds * SOUND_RATE)]
+        piece = recording(heard(folder, take.sound))[begin:][: round(take.seconds * SOUND_RATE)]
         loud = float(np.sqrt(np.mean(np.square(piece))))
         piece = piece * np.float32(10 ** (take.level_db / 20) / loud)
         edge = np.minimum(np.arange(len(piece)), np.arange(len(piece))[::-1]) / SOUND_RATE
@@ -183,7 +208,8 @@ def card() -> str:
     """What a film of other people's work has to say of itself."""
     rows = []
     for path in dict.fromkeys(files(Path())):
-        name, file = "/".join(path.with_suffix("").parts[1:]), path.stem
+        name, file = path.with_suffix("").as_posix(), path.stem
+        name = name.removeprefix("pictures/").removeprefix("sounds/")
         (credit,) = (c for start, c in material.CREDITS.items() if name.startswith(start))
         cells = (credit.what, file, credit.author or "see source", credit.source, credit.licence)
         rows.append(f"| {' | '.join(cells)} |")
@@ -192,10 +218,8 @@ def card() -> str:
 
 def files(folder: Path) -> list[Path]:
     """All that is needed of a folder of material."""
-    photos = [panel.photo for scene in material.SCENES for panel in scene.panels]
-    return [folder / "pictures" / f"{photo}.jpg" for photo in photos] + [
-        folder / "sounds" / f"{take.sound}.ogg" for take in material.TAKES
-    ]
+    photos = [seen(folder, panel.photo) for scene in material.SCENES for panel in scene.panels]
+    return photos + [heard(folder, take.sound) for take in material.TAKES]
 
 
 if __name__ == "__main__":

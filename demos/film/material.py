@@ -1,4 +1,5 @@
-"""What the film of `avsl-live --demo` is made of: photographs, recordings, and where each comes."""
+"""What the film of `avsl-live --demo` is made of: photographs, recordings, a woman who speaks, and
+where each comes from."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ class Credit:
 
 @dataclass(frozen=True)
 class Panel:
-    """A photograph in its place, over which the look wanders from `first` to `last`."""
+    """A photograph in its place, or a film, over which the look wanders from `first` to `last`."""
 
     photo: str
     place: Rect
@@ -51,12 +52,12 @@ class Take:
 SECONDS = 12.0
 SIZE = 640, 360
 
-FACE, DOG = "person/Faces_image_0306", "dog/dalmatian_image_0044"
+FACE, DOG = "films/speak_grid_b", "dog/dalmatian_image_0044"
 GRAND, CAT = "piano/grand_piano_image_0087", "cat/wild_cat_image_0028"
 PLAYER, COPTER = "saxophone/saxophone_image_0039", "helicopter/helicopter_image_0012"
 BIKE = "motorcycle/Motorbikes_image_0138"
 FOUR = (
-    Panel(FACE, (6, 6, 311, 171), (0.60, 0.45, 1.00), (0.64, 0.46, 0.86)),
+    Panel(FACE, (6, 6, 311, 171), (0.48, 0.56, 1.00), (0.48, 0.56, 0.96)),
     Panel(DOG, (323, 6, 311, 171), (0.50, 0.44, 0.90), (0.50, 0.50, 1.00)),
     Panel(GRAND, (6, 183, 311, 171), (0.50, 0.46, 1.00), (0.53, 0.50, 0.90)),
     Panel(CAT, (323, 183, 311, 171), (0.60, 0.38, 0.90), (0.50, 0.36, 1.00)),
@@ -70,16 +71,17 @@ SCENES = Scene(0.0, FOUR), Scene(5.7, THREE)
 FADE = 0.4
 """Seconds in which a scene goes over into the next."""
 
-SPEECH = "person-speech/audio-data-librispeech-train-clean-100-4018-103416-0000"
+AGAIN = 4.0
+"""After so many seconds a film begins again; it goes back from its end until then."""
 PIANO, SAX = "piano/Samples-Mf-", "saxophone/Samples-alto-"
 TAKES = (
-    Take(SPEECH, 0.5, 0.36, 1.55),
+    Take(FACE, 0.45, 0.45, 1.7),
     Take("dog-more/ms-dog-bark", 2.1, 0.0, 1.22, -18),
     *(
         Take(f"{PIANO}{note}", 3.4 + 0.22 * k, 0.0, 0.9, -19)
         for k, note in enumerate(("D4", "F4", "A5", "D5", "F4", "E4", "D4", "F4", "A5", "D4"))
     ),
-    Take(SPEECH, 4.55, 1.95, 1.1, -21),
+    Take(FACE, AGAIN + 0.45, 0.45, 1.2, -21),
     Take("motorcycle/ms-motorbike-idle", 5.85, 0.5, 1.35, -19),
     Take(f"{SAX}d3-f-rr1-cnd", 7.25, 0.1, 0.36),
     Take(f"{SAX}e3-f-rr1-cnd", 7.58, 0.1, 0.3),
@@ -93,17 +95,16 @@ TAKES = (
 CALTECH = "Caltech-101, Li, Andreetto, Ranzato, Perona (2003, published 2022)", "CC BY 4.0"
 MOD_SOUNDS = "AntumMT/mod-sounds, "
 CREDITS = {
-    "person/": Credit("a man", "", *CALTECH),
+    FACE: Credit(
+        "a woman, and what she says", "",
+        "GRID audio-visual sentence corpus, Cooke, Barker, Cunningham, Shao (2006)", "CC BY 4.0",
+    ),
     "dog/": Credit("a dog", "", *CALTECH),
     "piano/g": Credit("a piano", "", *CALTECH),
     "cat/": Credit("a cat", "", *CALTECH),
     "saxophone/s": Credit("a saxophone, played", "", *CALTECH),
     "helicopter/": Credit("a helicopter", "", *CALTECH),
     "motorcycle/M": Credit("a motorcycle", "", *CALTECH),
-    SPEECH: Credit(
-        "a voice, reader 4018", "a LibriVox reader",
-        "LibriSpeech, Panayotov, Chen, Povey, Khudanpur (2015)", "CC BY 4.0",
-    ),
     "dog-more/": Credit(
         "barks", "ivolipa", MOD_SOUNDS + "freesound.org/s/328730", "CC0 1.0"
     ),
