@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from avsl.engines.backends.opening import open_engine
     from avsl.engines.bundle import DEFAULT, Bundle, EngineSpec, Thresholds, load_bundle
     from avsl.engines.choose import choose_engine, kinds_of
-    from avsl.engines.engine import Engine, Localizer, NetworkEngine
+    from avsl.engines.engine import Engine, Localizer, NetworkEngine, speakers_for
     from avsl.engines.errors import UserError
     from avsl.engines.localization import Localization, State, describe, level_db
-    from avsl.engines.pictures import Picture, Resizer
+    from avsl.engines.pictures import Picture, Resizer, luma
     from avsl.engines.windows import Samples, SoundTimeline, WindowSpec
 
 # ONNX Runtime reports its use to Microsoft, unless it is told not to before it is loaded, and
@@ -29,10 +29,10 @@ _HOMES = {
     "backends.opening": ("open_engine",),
     "bundle": ("DEFAULT", "Bundle", "EngineSpec", "Thresholds", "load_bundle"),
     "choose": ("choose_engine", "kinds_of"),
-    "engine": ("Engine", "Localizer", "NetworkEngine"),
+    "engine": ("Engine", "Localizer", "NetworkEngine", "speakers_for"),
     "errors": ("UserError",),
     "localization": ("Localization", "State", "describe", "level_db"),
-    "pictures": ("Picture", "Resizer"),
+    "pictures": ("Picture", "Resizer", "luma"),
     "windows": ("Samples", "SoundTimeline", "WindowSpec"),
 }
 
@@ -57,7 +57,9 @@ __all__ = [
     "kinds_of",
     "level_db",
     "load_bundle",
+    "luma",
     "open_engine",
+    "speakers_for",
 ]
 
 

@@ -21,7 +21,7 @@ from avsl.realtime.sources.ffmpeg import open_file
 FILM = Path(__file__).parent / "demo_film" / "demo.mp4"
 """Photographs and recordings; SOURCES.md beside it says whose."""
 FILM_SHOWS = (
-    "a man, a dog, a piano, a motorcycle, a saxophone and a helicopter sound in turn, once two at "
+    "a woman, a dog, a piano, a motorcycle, a saxophone and a helicopter sound in turn, once two at "
     "once; the rooster isn't in view"
 )
 DRAWN_FOR = ("drawn", "motion")

@@ -7,7 +7,7 @@ the picture before (Gauss-Newton on brightness; Lucas & Kanade 1981, Baker & Mat
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,13 @@ Crop = NDArray[np.float32]
 SIDE = 112
 EYES = 40.0
 """Pixels of a crop between the eyes."""
-MIDDLE = 56.0, 38.0
+MIDDLE = np.float32(56), np.float32(38)
 """Across and down: where the middle between the eyes lies in a crop."""
 REACH = 84.0
 """How far what is cut out reaches around the middle of a crop, so that a face may move and turn."""
-UPPER = slice(18, 62), slice(18, 94)
-"""The upper face: what is registered."""
+UPPER = slice(18, 62, 2), slice(18, 94, 2)
+"""The upper face, each second pixel: what is registered."""
+WHOLE = slice(0, SIDE, 1), slice(0, SIDE, 1)
 ROUNDS, ENOUGH = 5, 0.02
 """Steps of Gauss-Newton at most, and pixels of a crop under which a step ends them."""
 FARTHEST, GREW, ROLLED = 14.0, 0.2, 0.25
@@ -75,43 +76,49 @@ class Cutter:
         x0, x1 = max(0, int(cx - reach)), min(w, int(cx + reach) + 1)
         y0, y1 = max(0, int(cy - reach)), min(h, int(cy + reach) + 1)
         self._left, self._top = x0, y0
-        self._part = reduced(luma[y0:y1, x0:x1], self._by)
+        self._part = np.ascontiguousarray(reduced(luma[y0:y1, x0:x1], self._by))
+        self._flat = self._part.ravel()
 
     @property
     def empty(self) -> bool:
         """Whether the place lies outside the picture."""
         return min(self._part.shape) < 8
 
-    def __call__(self, place: Place, rows: slice, columns: slice) -> Crop:
-        """Rows and columns of the crop at a place near the one this was made for."""
+    def __call__(self, place: Place, part: tuple[slice, slice] = WHOLE) -> Crop:
+        """The crop, or `part` of it, at a place near the one this was made for."""
         k = place.eyes / EYES / self._by
         c, s = np.float32(np.cos(place.roll) * k), np.float32(np.sin(place.roll) * k)
         off = (self._by - 1) / 2
         x = np.float32((place.x - self._left - off) / self._by)
         y = np.float32((place.y - self._top - off) / self._by)
-        down = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - np.float32(MIDDLE[1])
-        across = np.arange(columns.start, columns.stop, dtype=np.float32) - np.float32(MIDDLE[0])
+        down, across = (np.arange(one.start, one.stop, one.step) for one in part)
+        down, across = down.astype(np.float32) - MIDDLE[1], across.astype(np.float32) - MIDDLE[0]
         h, w = self._part.shape
-        px = np.minimum(np.maximum(x + c * across - s * down, 0), np.float32(w - 1.001))
-        py = np.minimum(np.maximum(y + s * across + c * down, 0), np.float32(h - 1.001))
-        ix, iy = px.astype(np.int32), py.astype(np.int32)
-        px -= ix
-        py -= iy
-        at = iy * w + ix
-        flat = self._part.ravel()
-        above = flat.take(at)
-        above += px * (flat.take(at + 1) - above)
+        px = np.add.outer(x - s * down, c * across)
+        py = np.add.outer(y + c * down, s * across)
+        np.minimum(np.maximum(px, 0, out=px), np.float32(w - 1.001), out=px)
+        np.minimum(np.maximum(py, 0, out=py), np.float32(h - 1.001), out=py)
+        at, below = px.astype(np.int32), py.astype(np.int32)
+        px -= at
+        py -= below
+        below *= w
+        at += below
+        flat = self._flat
+        out: Crop = flat[at]
+        right = flat[at + 1]
+        right -= out
+        right *= px
+        out += right
         at += w
-        below = flat.take(at)
-        below += px * (flat.take(at + 1) - below)
-        below -= above
-        below *= py
-        below += above
-        return below
-
-    def whole(self, place: Place) -> Crop:
-        """All of the crop."""
-        return self(place, slice(0, SIDE), slice(0, SIDE))
+        lower = flat[at]
+        right = flat[at + 1]
+        right -= lower
+        right *= px
+        lower += right
+        lower -= out
+        lower *= py
+        out += lower
+        return out
 
 
 def reduced(luma: Luma, by: int) -> NDArray[np.float32]:
@@ -120,10 +127,13 @@ def reduced(luma: Luma, by: int) -> NDArray[np.float32]:
     if by == 1:
         return luma * np.float32(scale)
     h, w = (side // by * by for side in luma.shape)
-    rows = luma[:h:by].astype(np.uint32)
+    # The sum of so many still fits.
+    small = luma.dtype == np.uint8 and by <= 16
+    kind: Any = np.uint16 if small else np.uint32
+    rows = luma[:h:by].astype(kind)
     for k in range(1, by):
         rows += luma[k:h:by]
-    total = rows[:, :w:by].astype(np.float32)
+    total = rows[:, :w:by].astype(kind)
     for k in range(1, by):
         total += rows[:, k:w:by]
     return total * np.float32(scale / (by * by))
@@ -135,9 +145,13 @@ class Template:
     def __init__(self, crop: Crop) -> None:
         rows, columns = UPPER
         self._upper = crop[UPPER]
-        wide = crop[rows.start - 1 : rows.stop + 1, columns.start - 1 : columns.stop + 1]
-        gx = ((wide[1:-1, 2:] - wide[1:-1, :-2]) / 2).ravel()
-        gy = ((wide[2:, 1:-1] - wide[:-2, 1:-1]) / 2).ravel()
+        left, right = (
+            crop[rows, columns.start + by : columns.stop + by : columns.step] for by in (-1, 1)
+        )
+        over, under = (
+            crop[rows.start + by : rows.stop + by : rows.step, columns] for by in (-1, 1)
+        )
+        gx, gy = ((right - left) / 2).ravel(), ((under - over) / 2).ravel()
         y, x = np.mgrid[UPPER].reshape(2, -1).astype(np.float32)
         x, y = x - np.float32(MIDDLE[0]), y - np.float32(MIDDLE[1])
         # By how much brightness changes where the face moves, grows and turns; and lights up.
@@ -145,12 +159,11 @@ class Template:
 
     def find(self, cutter: Cutter, place: Place) -> Place | None:
         """Where the face of this crop is in another picture, near `place`; None if it is lost."""
-        rows, columns = UPPER
         start = place
         for _ in range(ROUNDS):
-            off = (cutter(place, rows, columns) - self._upper).ravel()
-            size = np.abs(off - np.median(off[::7]))
-            weight = 1 / (1 + np.square(size / (2 * np.float32(np.median(size[::7])) + 1)))
+            off = (cutter(place, UPPER) - self._upper).ravel()
+            size = np.abs(off - _middle(off))
+            weight = 1 / (1 + np.square(size / np.float32(2 * _middle(size) + 1)))
             weighted = self._slopes * weight
             # einsum, since a matrix product would wake the threads of numpy's BLAS.
             square = np.einsum("ip,jp->ij", weighted, self._slopes).astype(np.float64)
@@ -165,3 +178,10 @@ class Template:
         if far or grew or abs(place.roll - start.roll) > ROLLED or not np.isfinite(place.x):
             return None
         return place
+
+
+def _middle(x: NDArray[np.float32]) -> np.float32:
+    """About the median."""
+    few = x[::5]
+    half = len(few) // 2
+    return np.float32(np.partition(few, half)[half])

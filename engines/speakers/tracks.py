@@ -143,7 +143,7 @@ class Tracks:
 
     def _follow(self, time: float, step: float, luma: Luma) -> None:
         """Each head that was there to where it is now."""
-        found: list[tuple[Head, Crop]] = []
+        found: list[tuple[Head, Cutter, Crop]] = []
         for head in self.heads:
             if head.template is None:
                 continue
@@ -153,11 +153,11 @@ class Tracks:
                 head.template = head.crop = None
                 continue
             head.place = place
-            found.append((head, cutter.whole(place)))
+            found.append((head, cutter, cutter(place)))
         if not found:
             return
-        points, logits = self._sight.points([crop for _, crop in found])
-        for (head, crop), its, logit in zip(found, points, logits, strict=True):
+        points, logits = self._sight.points([crop for _, _, crop in found])
+        for (head, cutter, crop), its, logit in zip(found, points, logits, strict=True):
             head.points, head.logit = its, float(logit)
             head.rows.append(_row(time, step, head, crop))
             while head.rows[0].time < time - KEPT_S:
@@ -166,7 +166,7 @@ class Tracks:
                 head.seen = time
             head.place, moved = _drawn(head.place, its)
             if moved:  # what comes next is held against the face as it lies now
-                crop = Cutter(luma, head.place).whole(head.place)
+                crop = cutter(head.place)
             head.crop, head.template = crop, Template(crop)
 
     def _search(self, time: float, luma: Luma) -> None:
@@ -201,7 +201,7 @@ class Tracks:
             cutter = Cutter(luma, place)
             if cutter.empty:
                 return None
-            crop = cutter.whole(place)
+            crop = cutter(place)
             points, logits = self._sight.points([crop])
             if logits[0] < (0 if not last else -2):
                 return None

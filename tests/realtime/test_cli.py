@@ -35,7 +35,7 @@ def test_demo_leaves_a_film_and_says_what_next(tmp_path: Path) -> None:
     """The default engine, on the film that comes along, which stays named after its sources."""
     done = avsl("--demo", "--events", "e.jsonl", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "avsl-demo.mp4: a man, a dog" in done.stderr
+    assert "avsl-demo.mp4: a woman, a dog" in done.stderr
     assert done.stderr.startswith("avsl-live: both, motion and a network: ")
     assert "Next:" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"avsl-demo.mp4", "e.jsonl"}
@@ -50,7 +50,7 @@ def test_demo_leaves_a_film_and_says_what_next(tmp_path: Path) -> None:
     assert not any(line["peaks"] for line in lines if line["time"] < 0.5)
     again = avsl("--demo", "--every", "9", "-o", "avsl-demo.mp4", cwd=tmp_path)
     assert again.returncode == 0, "once more does no harm"
-    assert "avsl-demo.mp4: a man, a dog" in again.stdout
+    assert "avsl-demo.mp4: a woman, a dog" in again.stdout
 
 
 def test_the_drawn_demo_is_as_it_was(tmp_path: Path) -> None:
