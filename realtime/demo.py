@@ -19,10 +19,10 @@ from avsl.realtime.sinks.part_file import check_target
 from avsl.realtime.sources.ffmpeg import open_file
 
 FILM = Path(__file__).parent / "demo_film" / "demo.mp4"
-"""Photographs and recordings; SOURCES.md beside it says whose."""
+"""Photographs, recordings and a woman who speaks; SOURCES.md beside it says whose."""
 FILM_SHOWS = (
-    "a woman, a dog, a piano, a motorcycle, a saxophone and a helicopter sound in turn, once two at "
-    "once; the rooster isn't in view"
+    "a woman, a dog, a piano, a motorcycle, a saxophone and a helicopter sound in turn, once two "
+    "at once; the rooster isn't in view"
 )
 DRAWN_FOR = ("drawn", "motion")
 """Engines that know nothing of the film: they are shown what they can do."""

@@ -162,6 +162,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+DATA = (
+    "engines/default",
+    "engines/drawn",
+    "engines/speakers/networks",
+    "train/recipes",
+    "realtime/demo_film",
+)
+
+
 def test_the_wheel_holds_every_module_and_what_they_read(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -175,13 +184,7 @@ def test_the_wheel_holds_every_module_and_what_they_read(wheel: Path) -> None:
     data = {name for name in names if not name.endswith((".py", "py.typed"))}
     wanted = {
         f"avsl/{path.relative_to(ROOT).as_posix()}"
-        for folder in (
-            "engines/default",
-            "engines/drawn",
-            "engines/speakers/networks",
-            "train/recipes",
-            "realtime/demo_film",
-        )  # fmt: skip
+        for folder in DATA
         for path in (ROOT / folder).iterdir()
         if path.is_file()
     }

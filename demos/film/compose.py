@@ -154,7 +154,7 @@ def rounded(width: int, height: int) -> Image:
 
 def at(time: float, count: int) -> int:
     """Which of a film's `count` pictures is seen: there, back until it is to begin again."""
-    number = int(time % material.AGAIN * FILM_RATE)
+    number = int(time % material.AGAIN * FILM_RATE + 1e-6)
     return number if number < count else max(0, 2 * count - 2 - number)
 
 

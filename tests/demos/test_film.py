@@ -83,6 +83,11 @@ def test_it_is_composed_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rng = np.random.default_rng(1)
     for path in set(compose.files(tmp_path)):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".mp4":
+            make_video(
+                path, size=(300, 200), paint=lambda n, w, h: np.full((h, w, 3), 200, np.uint8)
+            )
+            continue
         with av.open(str(path), "w", format="ogg" if path.suffix == ".ogg" else "image2") as out:
             if path.suffix == ".ogg":
                 stream = out.add_stream("libopus", rate=48_000, layout="mono")
@@ -104,6 +109,14 @@ def test_it_is_composed_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert abs(int(shown[5][top + h // 2, left + w // 2].mean()) - 200) < 8
     assert shown[5][0, 0].max() < 40
     assert (tmp_path / "out" / "SOURCES.md").read_text("utf-8") == compose.card()
+
+
+def test_a_film_in_the_film_goes_back_until_it_begins_again() -> None:
+    count = 3 * compose.FILM_RATE
+    shown = [compose.at(n / compose.FILM_RATE, count) for n in range(8 * compose.FILM_RATE)]
+    assert shown[:count] == list(range(count)) and shown[count] == count - 2
+    assert shown[round(material.AGAIN * compose.FILM_RATE)] == 0
+    assert max(abs(a - b) for a, b in itertools.pairwise(shown[: 4 * compose.FILM_RATE])) == 1
 
 
 def test_a_film_becomes_an_animation(tmp_path: Path) -> None:
