@@ -22,7 +22,7 @@ from avsl.engines.localization import (
 
 VOICE = "voice"
 """The kind of an engine that lips can make."""
-AGREES, DIFFERS = 0.6, 0.45
+AGREES, DIFFERS = 0.6, 0.5
 """From here on a face makes the voice, and under it doesn't; between them it isn't known."""
 HEARD = 0.3
 """From this probability on there is a voice that somebody may make."""
@@ -30,6 +30,9 @@ FAR = 1.5
 """Whoever has so much lower log odds than the surest, who agrees, doesn't make the voice."""
 ROOM = 0.5
 """Cells within so many of a head's widths around it are taken for it."""
+
+OVAL = 1.2
+"""A head fills its box as an ellipse of this area over the one that touches its sides."""
 
 
 def told(
@@ -97,7 +100,8 @@ def _inside(track: Track, m: int, n: int) -> NDArray[np.bool_]:
     """The cells of a head: those whose middle lies in it, or else the one that its own lies in."""
     x0, y0, x1, y1 = track.box
     y, x = (np.arange(m)[:, None] + 0.5) / m, (np.arange(n) + 0.5) / n
-    inside: NDArray[np.bool_] = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
+    across, down = (2 * x - x0 - x1) / (x1 - x0 + 1e-6), (2 * y - y0 - y1) / (y1 - y0 + 1e-6)
+    inside: NDArray[np.bool_] = across**2 + down**2 <= OVAL
     if not inside.any():
         inside[min(int((y0 + y1) / 2 * m), m - 1), min(int((x0 + x1) / 2 * n), n - 1)] = True
     return inside
