@@ -256,6 +256,9 @@ def speakers_for(spec: EngineSpec) -> Speakers | None:
     Raises:
         UserError: a network that comes along can't be loaded.
     """
-    if VOICE not in spec.kinds or VOICE in spec.unheard or spec.window.rate != RATE:
-        return None
-    return Speakers(spec.window)
+    return Speakers(spec.window) if knows_voices(spec) else None
+
+
+def knows_voices(spec: EngineSpec) -> bool:
+    """Whether it can be said who speaks."""
+    return VOICE in spec.kinds and VOICE not in spec.unheard and spec.window.rate == RATE

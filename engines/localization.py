@@ -42,6 +42,11 @@ class Track(NamedTuple):
     """The probability that this person makes the voice that is heard, by the lips; None where that
     can't be told: in the first second, turned away, mouth covered."""
 
+    def holds(self, peak: Peak) -> bool:
+        """Whether a peak lies in the head."""
+        (x, y, _), (x0, y0, x1, y1) = peak, self.box
+        return x0 <= x <= x1 and y0 <= y <= y1
+
 
 class Named(NamedTuple):
     """What a map is of, by name."""

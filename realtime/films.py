@@ -14,7 +14,7 @@ from avsl.engines import Engine, Localization, Localizer, Resizer, UserError
 from avsl.engines.engine import on_gpu, speakers_for
 from avsl.engines.pictures import luma
 from avsl.realtime.drawing.overlay import Overlay
-from avsl.realtime.sinks.events import EventWriter
+from avsl.realtime.sinks.events import EventWriter, check_events
 from avsl.realtime.sinks.part_file import CONTAINERS, check_target, partial_name
 from avsl.realtime.sinks.video_file import VideoWriter
 from avsl.realtime.sources.film_sound import Sound
@@ -66,7 +66,7 @@ def annotate(
     Every `every`-th picture is localized, the ones between carry the newest map. When `stop` is
     set, what is done so far is completed under the name `<target>.partial.<suffix>`. Sound is
     listened to in track `sound_track`, 1 the film's first (None: the first that sounds); all of
-    them are kept.
+    them are kept. `events` are written as `EventWriter` does, by their suffix.
 
     Raises:
         UserError: the source can't be read, or the target or the events can't be written. Nothing
@@ -76,6 +76,8 @@ def annotate(
     check_apart([source], [target, *([events] if events else [])])
     if events and events.absolute() == target.absolute():
         raise UserError(f"{events}: is the name of OUT, too; --events needs a file of its own")
+    if events:
+        check_events(events, engine.spec)
     if target.exists() and not overwrite:
         raise UserError(f"{target}: exists already; --overwrite replaces it")
     window = engine.spec.window

@@ -41,6 +41,7 @@ from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.drawing.view import Figures
 from avsl.realtime.live_options import LiveOptions, LiveReport
 from avsl.realtime.signals import stopping_on_signals
+from avsl.realtime.sinks.events import check_events
 from avsl.realtime.sinks.opening import check_sinks, sinks_of
 from avsl.realtime.sinks.recorder import Recorder
 from avsl.realtime.sinks.sink import Sink
@@ -88,6 +89,8 @@ def run_live(
         ignore=options.ignore,
         say=_say,
     )
+    if options.events:  # before anything is opened
+        check_events(options.events, engine.spec)
     session = _Session(options, engine, source, tuple(sinks))
     with stopping_on_signals(session.stop), _what_is_there_frozen():
         try:

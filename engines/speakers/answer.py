@@ -48,17 +48,25 @@ def told(
     """`describe`, of a map on which it is known who speaks."""
     if not tracks:
         return describe(time, map_, level, silent, thresholds, evidence, named)
-    speaking: list[Track] = []
+    speakers: list[Track] = []
     if named is not None and VOICE in named.words:
-        map_, named, speaking = _spoken(map_, named, tracks, thresholds)
+        map_, named, speakers = _spoken(map_, named, tracks, thresholds)
 
     def by(peak: Peak) -> Evidence:
-        x, y, _ = peak
-        lips = any(a <= x <= c and b <= y <= d for a, b, c, d in (t.box for t in speaking))
-        return "lips" if lips else evidence(peak)
+        return "lips" if any(track.holds(peak) for track in speakers) else evidence(peak)
 
     found = describe(time, map_, level, silent, thresholds, by, named)
     return replace(found, tracks=tracks)
+
+
+def speaking(found: Localization) -> tuple[Track, ...]:
+    """Who of those in view speaks at a moment: whose lips agree with the voice that is heard."""
+    # `heard` holds three kinds at most, but where lips made something glow there is a voice.
+    heard = "lips" in found.evidence or dict(found.heard).get(VOICE, 0.0) >= HEARD
+    if found.state == "silent" or not heard:
+        return ()
+    said = zip(found.tracks, _compared(found.tracks), strict=True)
+    return tuple(track for track, p in said if p is not None and p >= AGREES)
 
 
 def _spoken(
@@ -70,15 +78,11 @@ def _spoken(
     voice = named.words.index(VOICE)
     heard = float(named.heard[voice])
     out, kinds = map_.copy(), named.kinds.copy()
-    speaking = []
+    speakers = []
     whose = _whose(tracks, *map_.shape)
     unsure = np.float32(np.nextafter(np.float32(thresholds.sounding), np.float32(0)))
-    surest = max((track.speaking or 0.0 for track in tracks), default=0.0)
-    for place, track in enumerate(tracks):
+    for place, (track, said) in enumerate(zip(tracks, _compared(tracks), strict=True)):
         near = (whose == place) & (kinds == voice)
-        said = track.speaking
-        if said is not None and surest >= AGREES and _odds(surest) - _odds(said) > FAR:
-            said = min(said, np.nextafter(DIFFERS, 0))
         if said is None or DIFFERS <= said < AGREES:
             out[near] = np.minimum(out[near], unsure)
         elif said < DIFFERS:
@@ -87,8 +91,19 @@ def _spoken(
             head = _inside(track, *map_.shape)
             out[head] = np.maximum(out[head], np.float32(said))
             kinds[head] = voice
-            speaking.append(track)
-    return out, named._replace(kinds=kinds), speaking
+            speakers.append(track)
+    return out, named._replace(kinds=kinds), speakers
+
+
+def _compared(tracks: tuple[Track, ...]) -> list[float | None]:
+    """What is found of each, beside the surest."""
+    surest = max((track.speaking or 0.0 for track in tracks), default=0.0)
+    out = []
+    for _, _, said in tracks:
+        if said is not None and surest >= AGREES and _odds(surest) - _odds(said) > FAR:
+            said = min(said, float(np.nextafter(DIFFERS, 0)))
+        out.append(said)
+    return out
 
 
 def _odds(p: float) -> float:

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from avsl.engines import Localization, State
+from avsl.engines.localization import Evidence, Peak
 from avsl.realtime.drawing import lettering
 from avsl.realtime.drawing.canvas import Canvas, Coding, Rgb, Sticker, sticker
 
@@ -41,6 +42,23 @@ def words(localization: Localization) -> str:
     if state == "unseen" and localization.heard and localization.heard[0][1] >= _HEARD:
         return f"UNSEEN: {localization.heard[0][0].upper()}"
     return state.upper()
+
+
+def names(localization: Localization) -> tuple[str, ...]:
+    """What each of the peaks is called: what it is, or who, where lips tell whose voice it is."""
+    if "lips" not in localization.evidence:
+        return localization.kinds
+
+    def called(peak: Peak, by: Evidence, kind: str) -> str:
+        who = [track for track in localization.tracks if by == "lips" and track.holds(peak)]
+        return person(max(who, key=lambda one: one.speaking or 0.0).person) if who else kind
+
+    return tuple(map(called, localization.peaks, localization.evidence, localization.kinds))
+
+
+def person(number: int) -> str:
+    """What somebody who is followed is called."""
+    return f"person {number}"
 
 
 def line(localization: Localization) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from avsl.engines import Localization, Thresholds
 from avsl.engines.localization import Map
+from avsl.realtime.drawing import label
 
 _LOW = 0.6
 """What glows goes on glowing down to this share of the threshold."""
@@ -119,7 +120,8 @@ class Steady:
             was = before.said is not None and before.said.state == "sounding"
             least = self._sounding - (_UNSURE_BELOW if was else 0)
             state = "sounding" if score >= least else "unsure"
-        names = _named(found, before, parts) if found.kinds or before.names else ()
+        called = label.names(found)
+        names = _named(found, called, before, parts) if called or before.names else ()
         said = before.said
         if said is None or said.state != state or not time - said.time < _READ_S:
             said = replace(found, state=state, score=score)
@@ -147,9 +149,11 @@ def _lingering(
             yield one, one.patch * np.float32(1 - age * (1 - share))
 
 
-def _named(found: Localization, before: _Past, parts: Sequence[Cells]) -> tuple[Name, ...]:
-    """The names of what glows. One stays as long as its place does, unless another has been right
-    for a while."""
+def _named(
+    found: Localization, called: Sequence[str], before: _Past, parts: Sequence[Cells]
+) -> tuple[Name, ...]:
+    """The names of what glows; `called` has one for each peak. One stays as long as its place does,
+    unless another has been right for a while."""
     time, left = found.time, list(before.names)
     share = 1 - math.exp((before.time - time) / _GLIDE_S)
     names, new = [], []
@@ -160,12 +164,12 @@ def _named(found: Localization, before: _Past, parts: Sequence[Cells]) -> tuple[
         names.append(replace(name, box=(x0, y0, x1, y1), right=right))
 
     places = [box[:4] for box in found.boxes]
-    for box, kind in zip(places, found.kinds, strict=False):
-        same = [name for name in left if name.text == kind and _overlap(name.box, box)]
+    for box, text in zip(places, called, strict=False):
+        same = [name for name in left if name.text == text and _overlap(name.box, box)]
         if same:
             take(same[0], box, time)
-        elif kind:
-            new.append(Name(kind, box, time, time))
+        elif text:
+            new.append(Name(text, box, time, time))
     for name in new:
         rival = next((other for other in left if _overlap(other.box, name.box)), None)
         if rival and time - rival.right < _NAME_S:

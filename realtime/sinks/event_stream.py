@@ -18,10 +18,11 @@ WAITING = 256
 
 
 class EventStream(Sink):
-    """Writes localizations as JSON lines to `target` (`-` is stdout) in a thread of its own.
+    """Writes localizations to `target` (`-` is stdout) in a thread of its own, as `EventWriter`
+    does.
 
     Raises:
-        UserError: `target` exists already or can't be written.
+        UserError: `target` exists already or can't be written, or the engine can't give it.
     """
 
     def __init__(self, target: Path, engine: EngineSpec, source: str, overwrite: bool) -> None:

@@ -1,4 +1,5 @@
-"""Localizations as JSON lines, for other programs: a schema line first, then one per moment."""
+"""Localizations for other programs: as JSON lines, a schema line first, then one per moment; or,
+where the file is named so, as who spoke when."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from avsl.engines import EngineSpec, Localization, UserError
+from avsl.engines.engine import knows_voices
+from avsl.realtime.sinks.talk import LINES, Talk
 
 SCHEMA = "avsl-events/1"
 STDOUT = ("-", "/dev/stdout")
@@ -44,6 +47,46 @@ def event(localization: Localization) -> dict[str, Any]:
     }
 
 
+class Format(Protocol):
+    """What is written of a stream, as text."""
+
+    head: str
+    """What comes first."""
+
+    def add(self, localization: Localization) -> str:
+        """What there is to write at a moment."""
+
+    def end(self) -> str:
+        """What comes last."""
+
+
+class JsonLines:
+    """A line for each moment."""
+
+    def __init__(self, engine: EngineSpec, source: str) -> None:
+        made_by = {"name": engine.name, "version": engine.version}
+        self.head = _line({"schema": SCHEMA, "source": source, "engine": made_by})
+
+    def add(self, localization: Localization) -> str:
+        return _line(event(localization))
+
+    def end(self) -> str:
+        return ""
+
+
+def _line(content: dict[str, Any]) -> str:
+    return json.dumps(content, separators=(",", ":")) + "\n"
+
+
+def check_events(target: Path, engine: EngineSpec) -> None:
+    """Raises UserError where `target` is to hold who spoke when, which an engine doesn't know."""
+    if target.suffix.lower() in LINES and not knows_voices(engine):
+        raise UserError(
+            f"{target}: {engine.name} hears no voices, so who speaks isn't known; take another "
+            "engine, or write .jsonl"
+        )
+
+
 class EventWriter:
     """Writes events to stdout (`-`), into what is there and no regular file (a named pipe, a
     device), or to a file: beside first and renamed when closed, or in place where somebody is to
@@ -64,8 +107,11 @@ class EventWriter:
 
         Raises:
             UserError: `target` is a file that exists already, a pipe that nobody reads, or can't be
-                written.
+                written; or as in `check_events`.
         """
+        check_events(target, engine)
+        line = LINES.get(target.suffix.lower())
+        self._format: Format = Talk(line, source) if line else JsonLines(engine, source)
         self.problem: str | None = None
         """Why nothing is written any more, though no error has been raised."""
         self._name = "stdout" if str(target) in STDOUT else str(target)
@@ -74,12 +120,7 @@ class EventWriter:
             self._file = self._open(target, overwrite, follow)
         except OSError as error:
             raise UserError(f"{target}: can't be written; {error.strerror}") from None
-        made_by = {"name": engine.name, "version": engine.version}
-        try:
-            self._line({"schema": SCHEMA, "source": source, "engine": made_by})
-        except UserError:
-            self.abandon()
-            raise
+        self._put(self._format.head)
 
     def _open(self, target: Path, overwrite: bool, follow: bool) -> TextIO:
         if self._name == "stdout":
@@ -101,25 +142,25 @@ class EventWriter:
         return self._beside.open("w", encoding="utf-8")
 
     def write(self, localization: Localization) -> None:
-        """Adds one line.
+        """Adds one moment.
 
         Raises:
             UserError: it can't be written.
         """
-        self._line(event(localization))
+        self._put(self._format.add(localization))
 
-    def _line(self, content: dict[str, Any]) -> None:
-        if self.problem:
+    def _put(self, text: str) -> None:
+        if self.problem or not text:
             return
         try:
-            self._file.write(json.dumps(content, separators=(",", ":")) + "\n")
+            self._file.write(text)
             if self._place is None:
                 self._file.flush()  # whoever follows wants it now
         except BrokenPipeError:
             self.problem = "the reader has gone"
             self._drop()
         except OSError as error:
-            self._drop()
+            self.abandon()
             raise UserError(f"{self._name}: can't be written; {error.strerror}") from None
 
     def close(self) -> None:
@@ -128,6 +169,7 @@ class EventWriter:
         Raises:
             UserError: it can't be written.
         """
+        self._put(self._format.end())
         if self._file is sys.stdout or self.problem:
             return
         try:
