@@ -42,10 +42,10 @@ class Track(NamedTuple):
     """The probability that this person makes the voice that is heard, by the lips; None where that
     can't be told: in the first second, turned away, mouth covered."""
 
-    def holds(self, peak: Peak) -> bool:
-        """Whether a peak lies in the head."""
+    def away(self, peak: Peak) -> float:
+        """How far a peak lies from the head; 0 inside."""
         (x, y, _), (x0, y0, x1, y1) = peak, self.box
-        return x0 <= x <= x1 and y0 <= y <= y1
+        return max(x0 - x, x - x1, y0 - y, y - y1, 0.0)
 
 
 class Named(NamedTuple):

@@ -48,12 +48,13 @@ def told(
     """`describe`, of a map on which it is known who speaks."""
     if not tracks:
         return describe(time, map_, level, silent, thresholds, evidence, named)
-    speakers: list[Track] = []
+    lit = np.zeros(map_.shape, np.bool_)
     if named is not None and VOICE in named.words:
-        map_, named, speakers = _spoken(map_, named, tracks, thresholds)
+        map_, named, lit = _spoken(map_, named, tracks, thresholds)
 
     def by(peak: Peak) -> Evidence:
-        return "lips" if any(track.holds(peak) for track in speakers) else evidence(peak)
+        m, n = lit.shape
+        return "lips" if lit[int(peak[1] * m), int(peak[0] * n)] else evidence(peak)
 
     found = describe(time, map_, level, silent, thresholds, by, named)
     return replace(found, tracks=tracks)
@@ -71,14 +72,14 @@ def speaking(found: Localization) -> tuple[Track, ...]:
 
 def _spoken(
     map_: Map, named: Named, tracks: tuple[Track, ...], thresholds: Thresholds
-) -> tuple[Map, Named, list[Track]]:
+) -> tuple[Map, Named, NDArray[np.bool_]]:
     """A map `[m, n]` of an engine with kinds, with what lips say of voices: who makes the voice
     glows, who doesn't is dark, and of whom it isn't known is `unsure` at most. Other kinds stay as
-    they are. And of whom it glows."""
+    they are. And which cells those light who make it."""
     voice = named.words.index(VOICE)
     heard = float(named.heard[voice])
     out, kinds = map_.copy(), named.kinds.copy()
-    speakers = []
+    lit = np.zeros(map_.shape, np.bool_)
     whose = _whose(tracks, *map_.shape)
     unsure = np.float32(np.nextafter(np.float32(thresholds.sounding), np.float32(0)))
     for place, (track, said) in enumerate(zip(tracks, _compared(tracks), strict=True)):
@@ -91,8 +92,8 @@ def _spoken(
             head = _inside(track, *map_.shape)
             out[head] = np.maximum(out[head], np.float32(said))
             kinds[head] = voice
-            speakers.append(track)
-    return out, named._replace(kinds=kinds), speakers
+            lit |= head
+    return out, named._replace(kinds=kinds), lit
 
 
 def _compared(tracks: tuple[Track, ...]) -> list[float | None]:

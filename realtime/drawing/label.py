@@ -8,6 +8,7 @@ import numpy as np
 
 from avsl.engines import Localization, State
 from avsl.engines.localization import Evidence, Peak
+from avsl.engines.speakers.answer import speaking
 from avsl.realtime.drawing import lettering
 from avsl.realtime.drawing.canvas import Canvas, Coding, Rgb, Sticker, sticker
 
@@ -50,8 +51,11 @@ def names(localization: Localization) -> tuple[str, ...]:
         return localization.kinds
 
     def called(peak: Peak, by: Evidence, kind: str) -> str:
-        who = [track for track in localization.tracks if by == "lips" and track.holds(peak)]
-        return person(max(who, key=lambda one: one.speaking or 0.0).person) if who else kind
+        if by != "lips":
+            return kind
+        # Whoever speaks there: a head smaller than a cell needn't hold the middle of it.
+        who = min(speaking(localization), key=lambda one: one.away(peak), default=None)
+        return person(who.person) if who else kind
 
     return tuple(map(called, localization.peaks, localization.evidence, localization.kinds))
 

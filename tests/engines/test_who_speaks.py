@@ -18,6 +18,7 @@ from avsl.engines.speakers.tracks import GAP_S, LOST_S, MOST, Row, Tracks
 from avsl.engines.speakers.voice import BINS_PER_S, RATE, Voice, voice_bins
 from avsl.engines.windows import SoundTimeline
 from avsl.realtime.demo import FILM
+from avsl.realtime.drawing.label import names
 
 Luma = NDArray[np.uint8]
 SKIN = np.random.default_rng(4).normal(0, 1, (4, 60))
@@ -276,6 +277,7 @@ def test_a_small_head_is_the_cell_it_lies_in() -> None:
     small = (0.51, 0.51, 0.53, 0.54)
     found = said(Track(1, LEFT, 0.1), Track(2, RIGHT, 0.1), Track(3, small, 0.9))
     assert [peak[:2] for peak in found.peaks] == [(8.5 / 16, 4.5 / 8)]
+    assert found.evidence == ("lips",) and names(found) == ("person 3",)
 
 
 def test_the_networks_that_ship_find_the_woman_in_the_demo_and_nobody_else() -> None:

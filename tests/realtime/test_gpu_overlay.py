@@ -271,7 +271,7 @@ def test_live_a_recording_gets_the_glow_that_was_made_there(monkeypatch) -> None
     timeline = sounds(switching((1.0, 400), (1.4, 0), (2.2, 2000), (9, 0)), 3.0)
     overlay = Overlay(ToneEngine.spec.thresholds)
     localize, localize_there = (
-        live._localizing(way) for way in (ToneEngine(), TorchEngine(ToneEngine()))
+        live._localizing(way, None) for way in (ToneEngine(), TorchEngine(ToneEngine()))
     )
     states = set()
     for k in range(20, 90):

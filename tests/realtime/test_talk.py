@@ -131,7 +131,7 @@ def test_who_is_written_is_who_glows(tmp_path: Path) -> None:
         dark = np.full((8, 8), 0.02, np.float32)
         by: Callable[[Peak], Evidence] = lambda peak: "network"  # noqa: E731
         found = told(0.0, dark, -20.0, False, VoiceEngine.spec.thresholds, by, named, tracks)
-        lit = {t.person for t in tracks if any(t.holds(peak) for peak in found.peaks)}
+        lit = {t.person for t in tracks if any(t.away(peak) == 0 for peak in found.peaks)}
         talk = Talk(LINES[".rttm"], "x")
         text = "".join(talk.add(replace(found, time=k / 10)) for k in range(5)) + talk.end()
         assert {int(line.split()[7][6:]) for line in text.splitlines()} == lit
