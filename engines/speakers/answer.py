@@ -48,12 +48,12 @@ def told(
     """`describe`, of a map on which it is known who speaks."""
     if not tracks:
         return describe(time, map_, level, silent, thresholds, evidence, named)
-    lit = np.zeros(map_.shape, np.bool_)
+    lit: NDArray[np.bool_] = np.zeros(map_.shape, np.bool_)
     if named is not None and VOICE in named.words:
         map_, named, lit = _spoken(map_, named, tracks, thresholds)
 
     def by(peak: Peak) -> Evidence:
-        m, n = lit.shape
+        m, n = map_.shape
         return "lips" if lit[int(peak[1] * m), int(peak[0] * n)] else evidence(peak)
 
     found = describe(time, map_, level, silent, thresholds, by, named)
@@ -79,7 +79,7 @@ def _spoken(
     voice = named.words.index(VOICE)
     heard = float(named.heard[voice])
     out, kinds = map_.copy(), named.kinds.copy()
-    lit = np.zeros(map_.shape, np.bool_)
+    lit: NDArray[np.bool_] = np.zeros(map_.shape, np.bool_)
     whose = _whose(tracks, *map_.shape)
     unsure = np.float32(np.nextafter(np.float32(thresholds.sounding), np.float32(0)))
     for place, (track, said) in enumerate(zip(tracks, _compared(tracks), strict=True)):

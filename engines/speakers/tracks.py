@@ -172,7 +172,7 @@ class Tracks:
     def _search(self, time: float, luma: Luma) -> None:
         """Looks for heads that are not followed, or were lost."""
         lost = [head for head in self.heads if head.template is None]
-        for place, _ in self._sight.heads(luma):
+        for place, _ in self._sight.heads(luma)[:MOST]:
             if place.eyes < SMALLEST or any(
                 _near(place, head.place) for head in self.heads if head.template is not None
             ):
