@@ -26,6 +26,8 @@ AGREES, DIFFERS = 0.6, 0.5
 """From here on a face makes the voice, and under it doesn't; between them it isn't known."""
 HEARD = 0.3
 """From this probability on there is a voice that somebody may make."""
+UNSURE = 0.99
+"""Under 1, so that what isn't known is never said to be `sounding`."""
 FAR = 1.5
 """Whoever has so much lower log odds than the surest, who agrees, doesn't make the voice."""
 ROOM = 0.5
@@ -81,13 +83,16 @@ def _spoken(
     out, kinds = map_.copy(), named.kinds.copy()
     lit: NDArray[np.bool_] = np.zeros(map_.shape, np.bool_)
     whose = _whose(tracks, *map_.shape)
-    unsure = np.float32(np.nextafter(np.float32(thresholds.sounding), np.float32(0)))
+    glow, sounding = thresholds.glow, thresholds.sounding
+    # Of the room from the glow to certainty, what is unsure has as much as is under `sounding`: so
+    # that of two the likelier one stays so.
+    less = np.float32(UNSURE * (sounding - glow) / max(1 - glow, 1e-6))
     for place, (track, said) in enumerate(zip(tracks, _compared(tracks), strict=True)):
         near = (whose == place) & (kinds == voice)
         if said is None or DIFFERS <= said < AGREES:
-            out[near] = np.minimum(out[near], unsure)
+            out[near] -= np.maximum(out[near] - np.float32(glow), 0) * (1 - less)
         elif said < DIFFERS:
-            out[near] = np.minimum(out[near], np.float32(thresholds.glow * said))
+            out[near] = np.minimum(out[near], np.float32(glow * said))
         elif heard >= HEARD:
             head = _inside(track, *map_.shape)
             out[head] = np.maximum(out[head], np.float32(said))

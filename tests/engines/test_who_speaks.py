@@ -231,10 +231,10 @@ def test_a_voice_is_the_same_however_it_comes() -> None:
 LIMITS = Thresholds(glow=0.5, unseen=0.5, sounding=0.6, gate_db=-60.0, gate_margin_db=6.0)
 
 
-def said(*tracks: Track, heard: float = 0.9, guitar: bool = False):  # type: ignore[no-untyped-def]
+def said(*tracks: Track, heard: float = 0.9, guitar: bool = False, right: float = 0.8):  # type: ignore[no-untyped-def]
     """Two heads, left and right, that the engine takes both for the voice."""
     map_ = np.zeros((8, 16), np.float32)
-    map_[2:4, 2:4] = map_[2:4, 11:13] = 0.8
+    map_[2:4, 2:4], map_[2:4, 11:13] = 0.8, right
     kinds = np.zeros((8, 16), np.int32)
     if guitar:
         map_[6, 6:9], kinds[6, 6:9] = 0.9, 1
@@ -266,6 +266,8 @@ def test_who_can_not_be_told_is_as_the_map_says_but_unsure() -> None:
     assert found.score == pytest.approx(0.8), "nobody is followed on the right"
     found = said(Track(1, LEFT, None), Track(2, RIGHT, None))
     assert found.state == "unsure" and len(found.peaks) == 2
+    likelier = said(Track(1, LEFT, None), Track(2, RIGHT, None), right=0.95)
+    assert likelier.state == "unsure" and likelier.peaks[0][0] > 0.5, "of two the likelier one"
 
 
 def test_lips_light_nothing_where_no_voice_is_heard() -> None:
