@@ -94,8 +94,9 @@ def _spoken(
         elif said < DIFFERS:
             out[near] = np.minimum(out[near], np.float32(glow * said))
         elif heard >= HEARD:
-            head = _inside(track, *map_.shape)
-            out[head] = np.maximum(out[head], np.float32(said))
+            face = _face(track, *map_.shape)
+            head = face > 0
+            out[head] = np.maximum(out[head], glow + (said - glow) * face[head])
             kinds[head] = voice
             lit |= head
     return out, named._replace(kinds=kinds), lit
@@ -117,15 +118,18 @@ def _odds(p: float) -> float:
     return math.log(p / (1 - p))
 
 
-def _inside(track: Track, m: int, n: int) -> NDArray[np.bool_]:
-    """The cells of a head: those whose middle lies in it, or else the one that its own lies in."""
+def _face(track: Track, m: int, n: int) -> Map:
+    """The cells of a head, `[m, n]`: 1 in the middle, less towards its edge, 0 outside. They are
+    those whose middle lies in it, or else the one that its own lies in."""
     x0, y0, x1, y1 = track.box
     y, x = (np.arange(m)[:, None] + 0.5) / m, (np.arange(n) + 0.5) / n
     across, down = (2 * x - x0 - x1) / (x1 - x0 + 1e-6), (2 * y - y0 - y1) / (y1 - y0 + 1e-6)
-    inside: NDArray[np.bool_] = across**2 + down**2 <= OVAL
-    if not inside.any():
-        inside[min(int((y0 + y1) / 2 * m), m - 1), min(int((x0 + x1) / 2 * n), n - 1)] = True
-    return inside
+    off = (across**2 + down**2) / OVAL
+    face = np.where(off <= 1, 1 - off / 2, 0).astype(np.float32)
+    if not face.any():
+        face[min(int((y0 + y1) / 2 * m), m - 1), min(int((x0 + x1) / 2 * n), n - 1)] = 1
+    out: Map = face / face.max()
+    return out
 
 
 def _whose(tracks: tuple[Track, ...], m: int, n: int) -> NDArray[np.int64]:
