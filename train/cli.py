@@ -15,7 +15,7 @@ from avsl.engines.errors import exit_on_user_error
 from avsl.train.bars import bars
 from avsl.train.extra import extra_train
 from avsl.train.recipe import Recipe, cast_of, load_recipe
-from avsl.train.speakers.command import import_
+from avsl.train.speakers.command import import_, speakers
 from avsl.train.teach.command import teach
 
 FAILURES = 30
@@ -43,6 +43,7 @@ app = typer.Typer(
 )
 
 app.command()(teach)
+app.command()(speakers)
 app.command("import")(import_)
 
 Cutouts = Annotated[

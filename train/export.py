@@ -90,9 +90,9 @@ def export_graphs(ensemble: Ensemble, folder: Path) -> None:
     embedding = torch.zeros(2, embedding_size(ensemble))
     rows = {0: torch.export.Dim("batch", max=64)}
     sound = {"samples": (samples, rows)}
-    _export(SoundGraph(frozen), sound, ["embedding"], folder / GRAPHS[0])
+    export_graph(SoundGraph(frozen), sound, ["embedding"], folder / GRAPHS[0])
     seen = {"picture": (picture, rows), "embedding": (embedding, rows)}
-    _export(PictureGraph(frozen), seen, ["map"], folder / GRAPHS[1])
+    export_graph(PictureGraph(frozen), seen, ["map"], folder / GRAPHS[1])
 
 
 def embedding_size(ensemble: Ensemble) -> int:
@@ -100,7 +100,7 @@ def embedding_size(ensemble: Ensemble) -> int:
     return sum(network.spec.embedding for network in ensemble.members)
 
 
-def _export(
+def export_graph(
     module: nn.Module,
     inputs: dict[str, tuple[Tensor, dict[int, Any]]],
     outputs: list[str],
@@ -215,9 +215,9 @@ def write_kinds_bundle(
 
     def graphs(beside: Path) -> None:
         samples = {"samples": (torch.zeros(2, window), rows)}
-        _export(sound, samples, ["heard"], beside / GRAPHS[0])
+        export_graph(sound, samples, ["heard"], beside / GRAPHS[0])
         seen = {"picture": (pixels, sides), "heard": (heard, rows)}
-        _export(picture, seen, ["map", "kind"], beside / GRAPHS[1])
+        export_graph(picture, seen, ["map", "kind"], beside / GRAPHS[1])
 
     _write(folder, meta, graphs)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,10 +117,10 @@ def pairs(moved: Array, heard: Array) -> float:
     return float(np.mean([_stands_out(column) for column in agree.T]))
 
 
-def sync(moved: Array, heard: Array) -> float:
+def sync(moved: Array, heard: Array, networks: Path = HERE) -> float:
     """The same of what two networks make of all that the face did and all that was heard."""
     feed = {"moves": series(moved)[None], "heard": smoothed(heard)[None]}
-    lips, voice = session("sync.onnx").run(None, feed)
+    lips, voice = session(networks / "sync.onnx").run(None, feed)
     spectra = (np.conj(np.fft.rfft(lips[0])) * np.fft.rfft(voice[0])).sum(0)
     return _stands_out(np.fft.irfft(spectra, len(moved)))
 
@@ -136,23 +137,22 @@ def _standard(x: Array) -> Array:
 
 
 @cache
-def _model() -> dict[str, Any]:
-    return {
-        key: np.array(value) for key, value in json.loads((HERE / "lips.json").read_text()).items()
-    }
+def _model(networks: Path) -> dict[str, Any]:
+    said = json.loads((networks / "lips.json").read_text("utf-8"))
+    return {key: np.array(value) for key, value in said.items()}
 
 
 def seems_to_speak(moved: Array) -> float:
     """The probability that a mouth moves as in speech, by its look alone."""
-    model = _model()
+    model = _model(HERE)
     return _logistic(float(model["look"] @ _scaled(look(moved), model) + model["look_bias"]))
 
 
-def speaks(moved: Array, heard: Array) -> float:
+def speaks(moved: Array, heard: Array, networks: Path = HERE) -> float:
     """The probability that this face makes the voice that is heard, from `SHORTEST_S` on."""
-    model = _model()
+    model = _model(networks)
     long = float(np.log(len(moved) / BINS_PER_S / 3))
-    two = np.array([pairs(moved, heard), sync(moved, heard)])
+    two = np.array([pairs(moved, heard), sync(moved, heard, networks)])
     numbers = np.array([*two, *two * long, long])
     said = model["sync"] @ numbers + model["both"] @ _scaled(look(moved), model) + model["bias"]
     return _logistic(float(said))

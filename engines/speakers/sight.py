@@ -33,8 +33,11 @@ class Sight:
         UserError: a network that should be there isn't, or can't be read.
     """
 
-    def __init__(self) -> None:
-        self._heads, self._points = session("heads.onnx"), session("points.onnx")
+    def __init__(self, networks: Path = HERE) -> None:
+        self._heads, self._points = (
+            session(networks / "heads.onnx"),
+            session(networks / "points.onnx"),
+        )
 
     def heads(self, luma: Luma) -> list[tuple[Place, float]]:
         """Where heads are, and how likely each is one, the surest first."""
@@ -66,13 +69,17 @@ class Sight:
 
 
 @cache
-def session(name: str) -> Any:
+def session(path: Path) -> Any:
+    """A network that runs on one thread.
+
+    Raises:
+        UserError: it isn't there, or can't be read.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    path = HERE / name
     try:
         return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no narrower public base

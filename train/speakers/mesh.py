@@ -30,6 +30,11 @@ KEPT = (
     152, 172, 397, 234, 454,  # chin, jaws, cheeks
 )  # fmt: skip
 """Those of its 468 points that the small network learns, in its order."""
+MIRRORED = (
+    3, 2, 1, 0,  9, 8, 7, 6, 5, 4,  10, 11, 12, 14, 13,
+    16, 15, 17, 18, 20, 19, 22, 21,  24, 23, 25, 26, 28, 27, 30, 29,  31, 33, 32, 35, 34,
+)  # fmt: skip
+"""Which of `KEPT` each of them is in a mirror."""
 
 
 class Mesh:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +20,10 @@ from avsl.engines.networks.parts import fold_batch_norm
 from avsl.engines.networks.seeing import Seeing
 from avsl.engines.windows import WindowSpec
 from avsl.train.export import WINDOW, write_kinds_bundle
-from avsl.train.run import write_text
 from avsl.train.scoring.evaluate import stills
 from avsl.train.teach.calibrate import Evidence, calibrate_kinds, gather
 from avsl.train.teach.hear import teach_hearing
+from avsl.train.teach.kept import begin
 from avsl.train.teach.kinds import Kind, families, load_kinds
 from avsl.train.teach.moments import Moment, film_moments
 from avsl.train.teach.see import SIZE, STRIDE, seeing, teach_seeing
@@ -81,7 +80,7 @@ def teach_engine(
     """
     kinds = plan.check()
     sees = seeing(kinds, plan.prepared, plan.teachers)
-    _begin(plan, run)
+    begin(run, "teach.json", _said(plan))
     network = teach_hearing(
         plan.prepared, plan.teachers, run, kinds, plan.steps, seed=plan.seed, progress=progress
     )
@@ -169,19 +168,3 @@ def write_engine(
 
 def _said(plan: Plan) -> dict[str, Any]:
     return {"steps": plan.steps, "scenes": plan.scenes, "seed": plan.seed}
-
-
-def _begin(plan: Plan, run: Path) -> None:
-    """Makes the run's folder, or checks that it is this plan's."""
-    about = run / "teach.json"
-    if about.is_file():
-        if json.loads(about.read_text("utf-8")) != _said(plan):
-            raise UserError(f"{run}: begun with other settings; name a new folder")
-        return
-    if run.exists() and any(run.iterdir()):
-        raise UserError(f"{run}: holds something else; name a new folder")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{run}: can't be made ({error.strerror})") from None
-    write_text(about, json.dumps(_said(plan)) + "\n")
