@@ -68,9 +68,7 @@ def live(
     ignore: Annotated[str | None, typer.Option(metavar="KINDS", help="Never hear these.")] = None,
     events: Annotated[
         Path | None,
-        typer.Option(
-            help="What is found, as JSON lines (- is stdout); .rttm or .srt: who spoke when."
-        ),
+        typer.Option(help="What is found, as JSON lines; .rttm, .srt: who spoke when."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
     every: Annotated[
