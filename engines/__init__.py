@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from avsl.engines.engine import Engine, Localizer, NetworkEngine, speakers_for
     from avsl.engines.errors import UserError
     from avsl.engines.localization import Localization, State, describe, level_db
-    from avsl.engines.pictures import Picture, Resizer, luma
+    from avsl.engines.pictures import Picture, Resizer
     from avsl.engines.windows import Samples, SoundTimeline, WindowSpec
 
 # ONNX Runtime reports its use to Microsoft, unless it is told not to before it is loaded, and
@@ -32,7 +32,7 @@ _HOMES = {
     "engine": ("Engine", "Localizer", "NetworkEngine", "speakers_for"),
     "errors": ("UserError",),
     "localization": ("Localization", "State", "describe", "level_db"),
-    "pictures": ("Picture", "Resizer", "luma"),
+    "pictures": ("Picture", "Resizer"),
     "windows": ("Samples", "SoundTimeline", "WindowSpec"),
 }
 
@@ -57,7 +57,6 @@ __all__ = [
     "kinds_of",
     "level_db",
     "load_bundle",
-    "luma",
     "open_engine",
     "speakers_for",
 ]

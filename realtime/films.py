@@ -12,7 +12,6 @@ from pathlib import Path
 
 from avsl.engines import Engine, Localization, Localizer, Resizer, UserError
 from avsl.engines.engine import on_gpu, speakers_for
-from avsl.engines.pictures import luma
 from avsl.realtime.drawing.overlay import Overlay
 from avsl.realtime.sinks.events import EventWriter, check_events
 from avsl.realtime.sinks.part_file import CONTAINERS, check_target, partial_name
@@ -153,7 +152,7 @@ def _drawn(
     for frame in frames:
         heard, picture = sound.listen(frame.time), frame.picture
         if speakers:
-            speakers.watch(frame.time, luma(picture), heard)
+            speakers.watch(frame.time, picture, heard)
         if frame.index % every == 0:
             localization = localize(frame.time, resize(picture), heard)
         picture.make_writable()  # the decoder may still predict from these planes

@@ -33,7 +33,6 @@ from avsl.engines import (
 )
 from avsl.engines.engine import on_gpu, speakers_for
 from avsl.engines.errors import say
-from avsl.engines.pictures import luma
 from avsl.engines.speakers.speakers import Speakers
 from avsl.engines.windows import Samples
 from avsl.realtime.drawing.canvas import Tinted
@@ -182,7 +181,7 @@ class _Session:
                 self.stop.wait(0.005)
                 continue
             frame = self.every.popleft()
-            speakers.watch(frame.time, luma(frame.picture), self.timeline)
+            speakers.watch(frame.time, frame.picture, self.timeline)
 
     def run(self) -> None:
         """Gives sinks their turns, until it is time to end."""

@@ -30,7 +30,6 @@ from avsl.engines import (
 from avsl.engines.engine import speakers_for
 from avsl.engines.errors import visible
 from avsl.engines.localization import Map
-from avsl.engines.pictures import luma
 from avsl.realtime.drawing.canvas import Canvas
 from avsl.realtime.drawing.lettering import text
 from avsl.realtime.drawing.overlay import Overlay
@@ -186,7 +185,7 @@ def verify(source: Path, other: Path | None, engine: Engine, strip: Path) -> Ver
             heard_at = ((now, heard), (now, silent), (now, noisy.listen()), (since, heard_other))
             for those, (time, timeline) in zip(speakers, heard_at, strict=True):
                 if those:
-                    those.watch(time, luma(frame.picture), timeline)
+                    those.watch(time, frame.picture, timeline)
             moment = [
                 localize(time, picture, timeline)
                 for localize, (time, timeline) in zip(localizers, heard_at, strict=True)

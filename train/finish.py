@@ -4,7 +4,6 @@ its scores on others, and the model card."""
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from avsl.demos.scenes import Cast
 from avsl.engines import Resizer, open_engine
 from avsl.engines.bundle import DRAWN
 from avsl.engines.networks import Ensemble, combined
+from avsl.train.bars import Progress
 from avsl.train.data.material import Material
 from avsl.train.data.prepare import ATTRIBUTION
 from avsl.train.data.views import cells_of, pictures_to_input
@@ -32,7 +32,6 @@ from avsl.train.scoring.evaluate import (
 from avsl.train.scoring.validate import logits_on
 
 GATE = {"gate_db": -60.0, "gate_margin_db": 6.0}
-Progress = Callable[[str, int, int], None]
 
 
 def finish(

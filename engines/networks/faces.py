@@ -1,7 +1,5 @@
-"""Two small networks of who speaks: heads in a picture, and the points of one face.
-
-Both take brightness alone, and are convolutions in depth and across (Howard et al. 2017).
-"""
+"""Two small networks of who speaks, which take brightness alone: heads in a picture, and the points
+of one face."""
 
 from __future__ import annotations
 
@@ -12,42 +10,18 @@ from torch import Tensor, nn
 
 POINTS = 36
 """Of a face, see `avsl.train.speakers.mesh.KEPT`."""
-CROP = 112
-"""Pixels of a face's picture, in which its eyes lie level, 40 apart."""
-HEAD_STRIDE = 8
 
 
-def _conv(
-    inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1
-) -> nn.Module:
+def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
 
 
-class _Block(nn.Module):
-    """Wide in between, with a way past where it keeps its size (Sandler et al. 2018)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, wider: int = 3) -> None:
-        super().__init__()
-        wide = wider * inputs
-        self.way = nn.Sequential(
-            _conv(inputs, wide, 1),
-            _conv(wide, wide, 3, stride, groups=wide),
-            nn.Conv2d(wide, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-        self.past = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = cast(Tensor, self.way(x))
-        return x + out if self.past else out
-
-
 class FacePoints(nn.Module):
-    """A face's picture `[B, 112, 112]`, brightness 0 to 255, to its points `[B, 36, 3]` in pixels
+    """A face's crop `[B, 112, 112]`, brightness 0 to 255, to its points `[B, 36, 3]` in pixels
     of it, z as large as x, and the logit that it is a face `[B]`."""
 
     def __init__(self) -> None:

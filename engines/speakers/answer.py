@@ -20,6 +20,7 @@ from avsl.engines.localization import (
     describe,
 )
 
+Array = NDArray[np.float64]
 VOICE = "voice"
 """The kind of an engine that lips can make."""
 AGREES, DIFFERS = 0.6, 0.5
@@ -32,7 +33,6 @@ FAR = 1.5
 """Whoever has so much lower log odds than the surest, who agrees, doesn't make the voice."""
 ROOM = 0.5
 """Cells within so many of a head's widths around it are taken for it."""
-
 OVAL = 1.2
 """A head fills its box as an ellipse of this area over the one that touches its sides."""
 
@@ -122,7 +122,7 @@ def _face(track: Track, m: int, n: int) -> Map:
     """The cells of a head, `[m, n]`: 1 in the middle, less towards its edge, 0 outside. They are
     those whose middle lies in it, or else the one that its own lies in."""
     x0, y0, x1, y1 = track.box
-    y, x = (np.arange(m)[:, None] + 0.5) / m, (np.arange(n) + 0.5) / n
+    y, x = _middles(m, n)
     across, down = (2 * x - x0 - x1) / (x1 - x0 + 1e-6), (2 * y - y0 - y1) / (y1 - y0 + 1e-6)
     off = (across**2 + down**2) / OVAL
     face = np.where(off <= 1, 1 - off / 2, 0).astype(np.float32)
@@ -132,10 +132,15 @@ def _face(track: Track, m: int, n: int) -> Map:
     return out
 
 
+def _middles(m: int, n: int) -> tuple[Array, Array]:
+    """Of the cells of a map, down `[m, 1]` and across `[n]`, in 0..1."""
+    return (np.arange(m)[:, None] + 0.5) / m, (np.arange(n) + 0.5) / n
+
+
 def _whose(tracks: tuple[Track, ...], m: int, n: int) -> NDArray[np.int64]:
     """Which of the heads each cell belongs to, -1 to none."""
     away = np.full((len(tracks), m, n), np.inf)
-    y, x = (np.arange(m)[:, None] + 0.5) / m, (np.arange(n) + 0.5) / n
+    y, x = _middles(m, n)
     for place, track in enumerate(tracks):
         x0, y0, x1, y1 = track.box
         wide, tall = max(x1 - x0, 1 / n), max(y1 - y0, 1 / m)

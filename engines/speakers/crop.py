@@ -152,8 +152,7 @@ class Template:
             crop[rows.start + by : rows.stop + by : rows.step, columns] for by in (-1, 1)
         )
         gx, gy = ((right - left) / 2).ravel(), ((under - over) / 2).ravel()
-        y, x = np.mgrid[UPPER].reshape(2, -1).astype(np.float32)
-        x, y = x - np.float32(MIDDLE[0]), y - np.float32(MIDDLE[1])
+        y, x = _UPPER_AT
         # By how much brightness changes where the face moves, grows and turns; and lights up.
         self._slopes = np.stack([gx, gy, gx * x + gy * y, gy * x - gx * y, np.ones_like(gx)])
 
@@ -178,6 +177,10 @@ class Template:
         if far or grew or abs(place.roll - start.roll) > ROLLED or not np.isfinite(place.x):
             return None
         return place
+
+
+_UPPER_AT = np.mgrid[UPPER].reshape(2, -1).astype(np.float32) - np.array([MIDDLE[::-1]]).T
+"""Where the pixels of `UPPER` lie, down and across from the middle between the eyes."""
 
 
 def _middle(x: NDArray[np.float32]) -> np.float32:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import av
+
 from avsl.engines.localization import Track
-from avsl.engines.pictures import Luma
+from avsl.engines.pictures import luma
 from avsl.engines.speakers import lips
 from avsl.engines.speakers.sight import Sight
 from avsl.engines.speakers.tracks import Head, Tracks
@@ -40,24 +42,24 @@ class Speakers:
         self.tracks: tuple[Track, ...] = ()
         """Those who are in view now."""
 
-    def watch(self, time: float, luma: Luma, sound: SoundTimeline) -> None:
-        """Takes in the picture of `time` (seconds, brightness at its own resolution) and the sound
-        before it."""
+    def watch(self, time: float, picture: av.VideoFrame, sound: SoundTimeline) -> None:
+        """Takes in the picture of `time` (seconds), at its own resolution, and the sound before
+        it."""
         if 0 <= time - self._watched < 1 / FASTEST - 1e-3:
             return
         if not 0 <= time - self._watched < 1:
             self._decided = -math.inf
         self._watched = time
-        self._tracks.watch(time, luma)
+        self._tracks.watch(time, luma(picture))
         self._voice.listen(sound, self._window.end(time))
         if time - self._decided >= DECIDE_S - 1e-3:
             self._decided = time
             self._said = {head.number: self._decide(head) for head in self._tracks.heads}
-        h, w = luma.shape
+        size = picture.width, picture.height
         self.tracks = tuple(
-            Track(head.number, _box(head, w, h), self._said.get(head.number))
+            Track(head.number, _box(head, *size), self._said.get(head.number))
             for head in self._tracks.heads
-            if head.template is not None
+            if not head.lost
         )
 
     def _decide(self, head: Head) -> float | None:

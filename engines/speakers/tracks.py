@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl.engines.pictures import Luma
-from avsl.engines.speakers.crop import EYES, MIDDLE, Crop, Cutter, Place, Template
+from avsl.engines.speakers.crop import EYES, MIDDLE, UPPER, Crop, Cutter, Place, Template
 
 Array = NDArray[np.float32]
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in 0..1 from the top left."""
 
 MOST = 8
 """Heads that are followed, the largest and surest."""
@@ -43,12 +41,12 @@ GAP_S = 0.5
 KEPT_S = 8.0
 """How long what a head did is remembered."""
 MOUTH = slice(62, 106), slice(28, 84)
-UPPER_FACE = slice(18, 62), slice(18, 94)
+UPPER_FACE = tuple(slice(part.start, part.stop) for part in UPPER)
 """Rows and columns of a crop."""
 DARK = 0.8
 """Deviations under the mean from which on a place in a mouth is dark: it is open there."""
 
-LEFT_EYE, RIGHT_EYE, NOSE, CHIN = (0, 1), (2, 3), 12, 31
+LEFT_EYE, RIGHT_EYE, NOSE = (0, 1), (2, 3), 12
 TEMPLES = 34, 35
 DISTANCES = (
     (25, 26), (27, 29), (28, 30),  # inner lips apart: middle, left, right
@@ -58,6 +56,7 @@ DISTANCES = (
     (0, 15), (3, 16),  # corners to eyes
 )  # fmt: skip
 """Pairs of points whose distances are a mouth's shape: whichever way the head turns, they stay."""
+_FROM, _TO = np.array(DISTANCES).T
 
 
 class Sight(Protocol):
@@ -101,6 +100,11 @@ class Head:
         self.seen = -np.inf
         self.crop: Crop | None = None
         self.template: Template | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether it wasn't seen in the picture that was watched last."""
+        return self.template is None
 
     @property
     def edges(self) -> tuple[float, float, float, float]:
@@ -171,29 +175,27 @@ class Tracks:
 
     def _search(self, time: float, luma: Luma) -> None:
         """Looks for heads that are not followed, or were lost."""
-        lost = [head for head in self.heads if head.template is None]
         for place, _ in self._sight.heads(luma)[:MOST]:
-            if place.eyes < SMALLEST or any(
-                _near(place, head.place) for head in self.heads if head.template is not None
-            ):
+            if place.eyes < SMALLEST or self._follows(place):
                 continue
-            if sum(head.template is not None for head in self.heads) >= MOST:
+            if sum(not head.lost for head in self.heads) >= MOST:
                 break
             near = self._nearer(luma, place)
-            if near is None:
+            if near is None or self._follows(near[0]):
                 continue
             place, points, logit, crop = near
-            if any(_near(place, head.place) for head in self.heads if head.template is not None):
-                continue
+            lost = (head for head in self.heads if head.lost)
             known = next((head for head in lost if _near(place, head.place, 2 * SAME)), None)
             if known is None:
                 self._count += 1
                 known = Head(self._count, place, points, logit)
                 self.heads.append(known)
-            else:
-                lost.remove(known)
             known.place, known.points, known.logit = place, points, logit
             known.seen, known.crop, known.template = time, crop, Template(crop)
+
+    def _follows(self, place: Place) -> bool:
+        """Whether a head that is followed is here."""
+        return any(_near(place, head.place) for head in self.heads if not head.lost)
 
     def _nearer(self, luma: Luma, place: Place) -> tuple[Place, Array, float, Crop] | None:
         """The place of a face about here, by its points; None where there is none."""
@@ -244,13 +246,11 @@ def _row(time: float, step: float, head: Head, crop: Crop) -> Row:
     spread = float(crop.std()) + 4
     mouth = float(np.abs(crop[MOUTH] - before[MOUTH]).mean()) / spread
     face = float(np.abs(crop[UPPER_FACE] - before[UPPER_FACE]).mean()) / spread
-    inside = crop[MOUTH]
     level = float(crop.mean()) - DARK * spread
-    dark = float(np.maximum(level - inside, 0).mean()) / spread
+    dark = float(np.maximum(level - crop[MOUTH], 0).mean()) / spread
     points = head.points
     wide = float(np.linalg.norm(points[0] - points[3])) + 1e-3
-    ends = np.array(DISTANCES)
-    shape = np.linalg.norm(points[ends[:, 0]] - points[ends[:, 1]], axis=1) / wide
+    shape = np.linalg.norm(points[_FROM] - points[_TO], axis=1) / wide
     left, right = points[TEMPLES[0], 0], points[TEMPLES[1], 0]
     turned = float((points[NOSE, 0] - (left + right) / 2) / max(1.0, abs(right - left)))
     return Row(time, step, mouth, face, dark, shape, turned, head.logit)

@@ -14,14 +14,15 @@ Array = NDArray[np.float32]
 
 RATE = 16_000
 BINS_PER_S = 25
+HOP = RATE // BINS_PER_S
 WINDOW = 960
 """Samples that each bin hears: 60 ms, around the middle of its own 40."""
+REACH = (WINDOW - HOP) // 2
+"""By how much that is more, on either side."""
 EDGES_HZ = (100, 200, 400, 700, 1000, 1500, 2300, 3500, 7000)
 FLOOR = 1e-8
 """Power of a band that counts as none."""
 SERIES = ("flux", "rise", "mid", "level", "low", "high")
-
-
 KEPT = 10 * BINS_PER_S
 """Bins that are remembered."""
 
@@ -37,8 +38,7 @@ class Voice:
     def listen(self, sound: SoundTimeline, until: int) -> None:
         """Hears the sound up to sample `until`. A step back in time, or a long one ahead, begins
         anew."""
-        hop = RATE // BINS_PER_S
-        end = max(0, (until - (WINDOW - hop) // 2) // hop)
+        end = max(0, (until - REACH) // HOP)
         if end < self.end or end - self.end > BINS_PER_S:
             self.start = self.end = max(0, end - 1)
         if end == self.end:
@@ -55,11 +55,8 @@ class Voice:
 def voice_bins(sound: SoundTimeline, first: int, last: int) -> Array:
     """`SERIES` of bins `first` to `last` (without it), bin k being from k / 25 s on, `[n, 6]`."""
     count = last - first + 1  # with the one before, that changes are known
-    hop = RATE // BINS_PER_S
-    reach = (WINDOW - hop) // 2
-    start = (first - 1) * hop - reach
-    samples = sound.read(last * hop + reach, last * hop + reach - start)
-    windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::hop][:count]
+    samples = sound.read(last * HOP + REACH, count * HOP + 2 * REACH)
+    windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::HOP]
     power = np.square(np.abs(np.fft.rfft(windows * _TAPER, axis=1)))
     sums = np.stack([power[:, a:b].sum(1) for a, b in _BANDS], 1) / WINDOW**2
     logs = np.log10(sums + FLOOR)

@@ -19,7 +19,6 @@ from avsl.engines import Localization, SoundTimeline, UserError
 from avsl.engines.backends.gpu_pictures import GpuResizer
 from avsl.engines.engine import Listener, TensorEngine, checked, hearing, named, speakers_for
 from avsl.engines.localization import Map, Named, Track
-from avsl.engines.pictures import luma
 from avsl.engines.speakers.answer import told
 from avsl.engines.speakers.speakers import Speakers
 from avsl.engines.windows import Samples
@@ -203,7 +202,7 @@ def drawn_on_gpu(
             batch = []
         heard = sound.listen(frame.time)
         if speakers:
-            speakers.watch(frame.time, luma(frame.picture), heard)
+            speakers.watch(frame.time, frame.picture, heard)
         batch.append(pictures.pair(frame, heard))
         if len(batch) == pictures.room(frame.picture):
             running.append((batch, pictures.start(batch)))

@@ -47,7 +47,7 @@ class Said:
         self._turns = turns
         self.tracks: tuple[Track, ...] = ()
 
-    def watch(self, time: float, luma: object, sound: object) -> None:
+    def watch(self, time: float, picture: object, sound: object) -> None:
         self.tell(time)
 
     def tell(self, time: float) -> None:

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from avsl.demos.scenes import BENCH
+from avsl.train.bars import Progress
 from avsl.train.bench.rows import GRID, SIZE, Job
 from avsl.train.bench.scores import Tests, measure, shuffled_row, static_rows
 from avsl.train.data.material import open_material
 from avsl.train.data.pack import open_pack, pack_scenes
 from avsl.train.data.workers import end_with_parent
-from avsl.train.finish import Progress
 from avsl.train.fit import fit, stage_networks, stages
 from avsl.train.recipe import Recipe
 from avsl.train.run import prepare_run, read_metrics, write_text

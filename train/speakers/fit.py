@@ -21,8 +21,8 @@ from avsl.engines.speakers import lips
 from avsl.engines.speakers.answer import DIFFERS
 from avsl.engines.speakers.speakers import TURNED
 from avsl.engines.speakers.voice import BINS_PER_S
+from avsl.train.bars import Progress
 from avsl.train.run import write_text
-from avsl.train.speakers.learning import Progress
 from avsl.train.speakers.series import Array, Series
 
 LENGTHS_S = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)

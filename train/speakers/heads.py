@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avsl.engines.networks.faces import HEAD_STRIDE, Heads
-from avsl.engines.speakers.sight import Sight
+from avsl.engines.networks.faces import Heads
+from avsl.engines.speakers.sight import CELL, Sight
+from avsl.train.bars import Progress
 from avsl.train.data.prepare import opencv
 from avsl.train.speakers.camera import a_little_worse, moved, turning
 from avsl.train.speakers.labels import Grey, Seen
-from avsl.train.speakers.learning import Batch, Course, Progress, learn, stacked
+from avsl.train.speakers.learning import Batch, Course, learn, stacked
 from avsl.train.teach.people import SURE
 
 cv2 = opencv()
@@ -143,17 +144,17 @@ def targets(heads: Sequence[Head]) -> tuple[Array, Array, Array, Array]:
     """Of each cell `[24, 32]`: how near the middle of a head is, 1 in that which holds it; what it
     counts; where the head is from the cell's middle, in cells, and the logarithm of its size `[3,
     24, 32]`; and whether these are to be learnt."""
-    m, n = H // HEAD_STRIDE, W // HEAD_STRIDE
+    m, n = H // CELL, W // CELL
     heat, counts, near = np.zeros((m, n)), np.ones((m, n)), np.zeros((m, n))
     place = np.zeros((3, m, n))
     y, x = np.mgrid[:m, :n]
     for head in heads:
-        across, down = ((at + 0.5) / HEAD_STRIDE - 0.5 for at in (head.x, head.y))
+        across, down = ((at + 0.5) / CELL - 0.5 for at in (head.x, head.y))
         away = np.hypot(x - across, y - down)
         if not TOO_SMALL <= head.eyes <= TOO_LARGE:
-            counts[away < max(12, 1.5 * head.eyes) / HEAD_STRIDE] = 0
+            counts[away < max(12, 1.5 * head.eyes) / CELL] = 0
             continue
-        spread = max(0.55, 0.22 * head.eyes / HEAD_STRIDE)
+        spread = max(0.55, 0.22 * head.eyes / CELL)
         bump = np.exp(-(away**2) / (2 * spread**2))
         cell = int(np.clip(round(down), 0, m - 1)), int(np.clip(round(across), 0, n - 1))
         bump[cell] = 1

@@ -17,6 +17,7 @@ from avsl.engines import UserError
 from avsl.engines.speakers.crop import EYES, MIDDLE, SIDE, Place
 from avsl.engines.speakers.sight import LONGEST
 from avsl.engines.speakers.tracks import placed
+from avsl.train.bars import Progress
 from avsl.train.data.prepare import opencv
 from avsl.train.speakers.arrays import load_arrays, save_arrays
 from avsl.train.speakers.camera import moved, turning
@@ -42,7 +43,6 @@ FRAMES, EACH_FACE, EACH_PICTURE = 300, 6, 15
 """Of a clip's first so many pictures, every which faces are taken from, and taken whole."""
 AS_IT_IS = Place(float(MIDDLE[0]), float(MIDDLE[1]), EYES, 0.0)
 """A crop at this place is the picture itself."""
-Progress = Callable[[str, int, int], None]
 
 
 class Found(NamedTuple):

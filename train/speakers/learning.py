@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from avsl.train.bars import Progress
 from avsl.train.data.workers import live_with_parent
 from avsl.train.run import append_metrics
 from avsl.train.teach.kept import keep, take_up
@@ -28,7 +29,6 @@ Batch = tuple[NDArray[np.float32], ...]
 Draw = Callable[[np.random.Generator], Batch]
 Loss = Callable[..., Tensor]
 """From a network and a batch."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

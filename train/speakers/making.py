@@ -9,7 +9,7 @@ networks/             what engines/speakers takes: three graphs and lips.json
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from torch import nn
 
 from avsl.engines import UserError
 from avsl.engines.bundle import sha256
-from avsl.engines.networks.faces import CROP, FacePoints, Heads
+from avsl.engines.networks.faces import FacePoints, Heads
 from avsl.engines.networks.lips import HEARD, MOVES, Sync
 from avsl.engines.networks.parts import fold_batch_norm
+from avsl.engines.speakers.crop import SIDE
 from avsl.engines.speakers.sight import STEP, Sight
 from avsl.engines.speakers.voice import BINS_PER_S
+from avsl.train.bars import Progress
 from avsl.train.export import export_graph
 from avsl.train.speakers.fit import cases, fit, table, write_model
 from avsl.train.speakers.heads import HELD as HELD_PICTURES
@@ -50,7 +52,6 @@ from avsl.train.teach.teachers import FAR, MESH, NEAR, find
 
 HEADS, POINTS, SYNC = "heads.onnx", "points.onnx", "sync.onnx"
 PLAN, FACES, SERIES = "speakers.json", "faces.npz", "series.npz"
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _faces(
 
 def export_points(network: FacePoints, networks: Path) -> None:
     """Writes points.onnx: of any number of faces."""
-    crops = torch.rand(2, CROP, CROP) * 255
+    crops = torch.rand(2, SIDE, SIDE) * 255
     faces = {0: torch.export.Dim("faces", max=64)}
     _export(network, {"crop": (crops, faces)}, ["points", "face"], networks / POINTS)
 

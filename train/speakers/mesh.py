@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from avsl.train.data.prepare import opencv
+from avsl.train.speakers.camera import turning
 from avsl.train.teach.teachers import MESH, TfLite, find
 
 cv2 = opencv()
@@ -43,20 +44,19 @@ class Mesh:
     def __init__(self, folder: Path) -> None:
         self._net = TfLite(find(folder, MESH))
 
-    def __call__(self, grey: NDArray[np.uint8], head: Array) -> tuple[Array, float]:
+    def __call__(self, rgb: NDArray[np.uint8], head: Array) -> tuple[Array, float]:
         """The points `[468, 3]` in pixels of a picture (RGB `[h, w, 3]`), z as in x, and how likely
         that is a face; `head` is its box in pixels, hair to chin, as `Faces` has it."""
         x0, y0, x1, y1 = head[:4]
         # Brow to chin, of hair to chin.
         y0 += 0.3 / 1.4 * (y1 - y0)
-        middle, side, roll = ((x0 + x1) / 2, (y0 + y1) / 2), max(x1 - x0, y1 - y0) * ROOM, 0.0
+        middle, side, roll = np.array([x0 + x1, y0 + y1]) / 2, max(x1 - x0, y1 - y0) * ROOM, 0.0
         for _ in range(ROUNDS):
-            c, s = np.cos(roll) * side / SIDE, np.sin(roll) * side / SIDE
-            # From the square to the picture.
-            to = np.array([[c, -s, 0], [s, c, 0]], np.float32)
-            to[:, 2] = middle - to[:, :2] @ [SIDE / 2, SIDE / 2]
+            turn = turning(side / SIDE, roll)  # from the square to the picture
+            move = middle - turn @ np.full(2, SIDE / 2)
+            to = np.column_stack([turn, move])
             patch = cv2.warpAffine(
-                grey, to, (SIDE, SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                rgb, to, (SIDE, SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                 borderMode=cv2.BORDER_REPLICATE,
             )  # fmt: skip
             points, face = sorted(
@@ -65,13 +65,11 @@ class Mesh:
             )[:2]
             found = points.reshape(468, 3).copy()
             z = found[:, 2] * side / SIDE
-            found = found[:, :2] @ to[:, :2].T + to[:, 2]
+            found = found[:, :2] @ turn.T + move
             left, right = (found[list(eye)].mean(0) for eye in EYES)
             roll = float(np.arctan2(right[1] - left[1], right[0] - left[0]))
-            turned = found @ np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
-            low, high = turned.min(0), turned.max(0)
+            upright = turning(1.0, roll)
+            low, high = (found @ upright).min(0), (found @ upright).max(0)
             side = float(max(high - low)) * ROOM
-            middle = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]]) @ (
-                (low + high) / 2
-            )
+            middle = upright @ ((low + high) / 2)
         return np.column_stack([found, z]).astype(np.float32), float(1 / (1 + np.exp(-face[0])))

@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from avsl.engines.networks.faces import CROP, POINTS, FacePoints
+from avsl.engines.networks.faces import POINTS, FacePoints
+from avsl.engines.speakers.crop import SIDE
 from avsl.engines.speakers.sight import Sight
+from avsl.train.bars import Progress
 from avsl.train.data.prepare import opencv
 from avsl.train.speakers.camera import moved, turning, worse
 from avsl.train.speakers.labels import AROUND, WIDE, Face, Grey
-from avsl.train.speakers.learning import Batch, Course, Progress, learn, stacked
+from avsl.train.speakers.learning import Batch, Course, learn, stacked
 from avsl.train.speakers.mesh import MIRRORED
 
 cv2 = opencv()
@@ -26,7 +28,7 @@ Array = NDArray[np.float32]
 BATCH, STEPS = 32, 6000
 HELD = 12
 """Every which face of a photograph is measured on."""
-MIDDLE = CROP / 2, 50.0
+MIDDLE = SIDE / 2, 50.0
 """What crops are turned and scaled around: the middle of a face, a little over the nose."""
 NONE, CLIPS = 0.12, 0.5
 """Up to where a draw takes no face, a clip's."""
@@ -78,13 +80,13 @@ class Portraits:
             side = int(rng.uniform(0.15, 1) * min(place.shape))
             y, x = (int(rng.integers(whole - side + 1)) for whole in place.shape)
             part = place[y : y + side, x : x + side]
-            return cv2.resize(part, (CROP, CROP), interpolation=cv2.INTER_AREA).astype(np.float32)
+            return cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
         # Far beside a face: an ear, a shoulder.
         face = self.photos[rng.integers(len(self.photos))]
         scale, angle, far = rng.uniform(0.5, 1.6), rng.uniform(0, 2 * np.pi), rng.uniform(60, 100)
         at = WIDE / 2 + far * np.array([np.cos(angle), np.sin(angle)])
-        size = CROP, CROP
-        return moved(face.wide, np.eye(2) * scale, CROP / 2 - scale * at, size, cv2.BORDER_REFLECT)
+        size = SIDE, SIDE
+        return moved(face.wide, np.eye(2) * scale, SIDE / 2 - scale * at, size, cv2.BORDER_REFLECT)
 
     def _cover(self, rng: np.random.Generator, crop: Array, points: Array) -> bool:
         """Hides a mouth; says whether it was in the crop."""
@@ -92,9 +94,9 @@ class Portraits:
         high, wide = int(rng.uniform(14, 26)), int(rng.uniform(18, 40))
         y0, y1, x0, x1 = (
             max(0, y - high),
-            min(CROP, y + high),
+            min(SIDE, y + high),
             max(0, x - wide),
-            min(CROP, x + wide),
+            min(SIDE, x + wide),
         )
         if y1 <= y0 or x1 <= x0:
             return False
@@ -112,11 +114,11 @@ def jittered(rng: np.random.Generator, face: Face) -> tuple[Array, Array]:
     turn = turning(scale, rng.normal(0, 0.22 if loose else 0.07))
     off = rng.normal(0, 9 if loose else 2.5, 2)
     move = np.array(MIDDLE) + off - turn @ (np.array(MIDDLE) + AROUND)
-    crop = moved(face.wide, turn, move, (CROP, CROP))
+    crop = moved(face.wide, turn, move, (SIDE, SIDE))
     points = np.column_stack([face.points[:, :2] @ turn.T + move, face.points[:, 2] * scale])
     if rng.random() < 0.5:
         crop, points = np.ascontiguousarray(crop[:, ::-1]), points[list(MIRRORED)]
-        points[:, 0] = CROP - 1 - points[:, 0]
+        points[:, 0] = SIDE - 1 - points[:, 0]
     return crop, points.astype(np.float32)
 
 
@@ -157,7 +159,7 @@ _WEIGHT = _weights()
 def measure_points(sight: Sight, held: Sequence[Face]) -> str:
     """On faces that were not learnt from: how far lips and eyes are off, in pixels of a crop, and
     how the mouth's opening goes with the teacher's."""
-    inner = slice(AROUND, AROUND + CROP)
+    inner = slice(AROUND, AROUND + SIDE)
     said = [sight.points([face.wide[inner, inner].astype(np.float32)])[0][0] for face in held]
     found, wanted = np.array(said), np.array([face.points - MOVED for face in held])
     off = np.abs(found - wanted)[..., :2]

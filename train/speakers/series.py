@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from avsl.engines.pictures import luma
 from avsl.engines.speakers import lips
 from avsl.engines.speakers.tracks import Row, Sight, Tracks
-from avsl.engines.speakers.voice import BINS_PER_S, RATE, SERIES, WINDOW, voice_bins
+from avsl.engines.speakers.voice import BINS_PER_S, HOP, RATE, REACH, SERIES, WINDOW, voice_bins
 from avsl.engines.windows import SoundTimeline
+from avsl.train.bars import Progress
 from avsl.train.speakers.arrays import load_arrays, save_arrays
-from avsl.train.speakers.labels import Progress, frames
+from avsl.train.speakers.labels import frames
 from avsl.train.speakers.sounds import mix, noises, sound_of
 from avsl.train.speakers.table import Clip
 
 Array = NDArray[np.float32]
-HOP = RATE // BINS_PER_S
 LONGEST_S = 21.0
 """How much of a clip is looked at."""
 SHORTEST = BINS_PER_S
@@ -135,7 +135,7 @@ def heard(samples: Array, first: int, count: int) -> Array:
 
 def level(samples: Array, first: int, count: int) -> Array:
     """How loud each bin is, dB, `[count]`."""
-    padded = np.pad(samples, ((WINDOW - HOP) // 2, WINDOW))
+    padded = np.pad(samples, (REACH, WINDOW))
     windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     power = np.square(windows[first : first + count]).mean(1)
     return (10 * np.log10(power + 1e-12)).astype(np.float32)

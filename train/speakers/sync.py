@@ -15,7 +15,8 @@ from torch import Tensor
 
 from avsl.engines.networks.lips import Sync
 from avsl.engines.speakers.lips import NEAR, series, smoothed
-from avsl.train.speakers.learning import Batch, Course, Progress, learn
+from avsl.train.bars import Progress
+from avsl.train.speakers.learning import Batch, Course, learn
 from avsl.train.speakers.series import Series
 
 Array = NDArray[np.float32]

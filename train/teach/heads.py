@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avsl.engines.networks.seeing import FineHead, Lite0, normalised
+from avsl.train.bars import Progress
 from avsl.train.run import append_metrics, load_checkpoint, save_checkpoint
 from avsl.train.teach.people import Picture
 
@@ -25,7 +26,6 @@ Scene = tuple[Picture, NDArray[np.floating]]
 """A picture `[h, w, 3]` and what is known of its cells, `[C, h/16, w/16]`."""
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Of features at both strides and what is known of the cells, a batch each."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

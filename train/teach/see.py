@@ -16,9 +16,10 @@ from avsl.demos.scenes import make_scene
 from avsl.demos.scenes.cutouts import BACKGROUNDS, PICTURES, load_cutouts
 from avsl.engines import UserError
 from avsl.engines.networks.seeing import Seeing, load_lite0
+from avsl.train.bars import Progress
 from avsl.train.teach import trunk
 from avsl.train.teach.faces import Faces
-from avsl.train.teach.heads import Lesson, Progress, Scene, focal, kept, teach_head
+from avsl.train.teach.heads import Lesson, Scene, focal, kept, teach_head
 from avsl.train.teach.kinds import IMAGENET, Kind
 from avsl.train.teach.people import Crowd, Photo, Picture, Portrait, read_photos, read_portraits
 from avsl.train.teach.teachers import LITE0, find

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from avsl.engines.networks.hearing import Hearing, Hears
 from avsl.engines.networks.parts import fold_batch_norm
 from avsl.engines.networks.seeing import Seeing
 from avsl.engines.windows import WindowSpec
+from avsl.train.bars import Progress
 from avsl.train.export import WINDOW, write_kinds_bundle
 from avsl.train.scoring.evaluate import stills
 from avsl.train.teach.calibrate import Evidence, calibrate_kinds, gather
@@ -37,7 +37,6 @@ SEEING_STEPS = 800
 SCENES, DARK = 400, 4.0
 """Composed scenes to calibrate on, and what those count in which nothing in view sounds: of what
 glows then, film has few examples."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from avsl.engines.networks.seeing import Lite0, Seeing, normalised
+from avsl.train.bars import Progress
 from avsl.train.data.prepare import opencv
 from avsl.train.run import append_metrics
 from avsl.train.teach.kept import keep, take_up
@@ -35,7 +35,6 @@ HELD_OUT = 32
 """Scenes to measure on."""
 LAST, METRICS = "trunk.safetensors", "trunk.jsonl"
 CHECKPOINT_EVERY = 50
-Progress = Callable[[str, int, int], None]
 
 
 def teach_trunk(
