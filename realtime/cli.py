@@ -68,11 +68,14 @@ def live(
     ignore: Annotated[str | None, typer.Option(metavar="KINDS", help="Never hear these.")] = None,
     events: Annotated[
         Path | None,
-        typer.Option(help="What is found, as JSON lines; .rttm, .srt: who spoke when."),
+        typer.Option(help="What is found, or who spoke: .rttm, .srt."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
     every: Annotated[
-        int, typer.Option(min=1, help="Localize every N-th picture.", rich_help_panel=FILES)
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Localize every N-th picture.", rich_help_panel=FILES
+        ),
     ] = 1,
     sound_track: Annotated[
         int | None,
