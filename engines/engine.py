@@ -250,13 +250,17 @@ class Localizer:
         return told(time, map_, level, silent, self._thresholds, self._maps.evidence, names, tracks)
 
 
-def speakers_for(spec: EngineSpec) -> Speakers | None:
+def speakers_for(spec: EngineSpec, beside: Speakers | None = None) -> Speakers | None:
     """Who follows the heads of a stream that an engine localizes: none where it knows no voices.
+
+    Args:
+        beside: one who watches each picture first; then its faces are taken.
 
     Raises:
         UserError: a network that comes along can't be loaded.
     """
-    return Speakers(spec.window) if knows_voices(spec) else None
+    faces = beside.faces if beside else None
+    return Speakers(spec.window, faces) if knows_voices(spec) else None
 
 
 def knows_voices(spec: EngineSpec) -> bool:

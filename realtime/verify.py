@@ -162,7 +162,10 @@ def verify(source: Path, other: Path | None, engine: Engine, strip: Path) -> Ver
     names = ("own sound", "silence", "noise", "other sound")
     hearings = [Hearing(name) for name in names]
     engine = engine.for_pictures(video.height, video.width)
-    speakers = [speakers_for(engine.spec) for _ in names]
+    first = speakers_for(engine.spec)
+    others = [speakers_for(engine.spec, first) for _ in names[1:3]]
+    # The other sound has its own clock.
+    speakers = [first, *others, speakers_for(engine.spec)]
     localizers = [Localizer(engine, those) for those in speakers]
     resize = Resizer(engine.spec.picture_size)
     seconds = min(video.seconds or LONGEST_S, LONGEST_S)

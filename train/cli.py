@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from avsl.engines import UserError, choose_engine
+from avsl.engines import UserError
 from avsl.engines.errors import exit_on_user_error
 from avsl.train.bars import bars
 from avsl.train.extra import extra_train
 from avsl.train.recipe import Recipe, cast_of, load_recipe
+from avsl.train.scoring.command import Cutouts, evaluate
 from avsl.train.speakers.command import import_, speakers
 from avsl.train.teach.command import teach
-
-FAILURES = 30
-"""How many scenes the PNG of failures shows, at the most."""
-
-APART = {
-    "--movers": ("--backend", "--clips", "--failures"),
-    "--clips": ("--scenes", "--cutouts", "--failures"),
-}
-"""Options of `evaluate` of which one would be dropped in silence beside the other."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,14 +33,10 @@ app = typer.Typer(
     """,
 )
 
+app.command()(evaluate)
 app.command()(teach)
 app.command()(speakers)
 app.command("import")(import_)
-
-Cutouts = Annotated[
-    Path | None,
-    typer.Option(help="Folder of your own cut-outs: a folder per family with PNGs and sounds."),
-]
 
 
 @app.command()
@@ -185,115 +172,6 @@ def _fit(chosen: Recipe, run: Path, resume: bool, skip_bad: bool, made_by: str) 
     lines = [*score_lines(scores), "", *kinds_lines(scores)]
     print("\n".join(table_lines(scores) if chosen.data else lines).strip())
     print(f"{run / 'engine'}: the engine; avsl-live FILE -o OUT --engine {run / 'engine'}")
-
-
-@app.command()
-def evaluate(
-    engine: Annotated[
-        str | None,
-        typer.Argument(help="both, real, drawn, motion, or a folder; by default what ships."),
-    ] = None,
-    scenes: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many scenes: 1000, or 12 of each kind of --movers."),
-    ] = None,
-    movers: Annotated[
-        bool, typer.Option("--movers", help="Measure on animated scenes instead.")
-    ] = False,
-    clips: Annotated[
-        Path | None, typer.Option(help="Measure on a folder of clips with boxes instead.")
-    ] = None,
-    picture_at: Annotated[
-        str | None,
-        typer.Option(help="Where in a clip's sound its picture is: end (the default) or middle."),
-    ] = None,
-    backend: Annotated[
-        str, typer.Option(help="What runs it, as avsl-live's; not with --movers.")
-    ] = "auto",
-    cutouts: Cutouts = None,
-    out: Annotated[Path | None, typer.Option("--json", help="Write the scores here too.")] = None,
-    failures: Annotated[
-        Path | None, typer.Option(help="A PNG of scenes in which it was wrong.")
-    ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out clips that can't be used.")
-    ] = False,
-) -> None:
-    """Measure an engine on scenes, or clips, that no training has seen.
-
-    Example: avsl-train evaluate --cutouts prepared --failures wrong.png
-    """
-    from avsl.train.scoring.card import kinds_lines, score_lines, table_lines
-    from avsl.train.scoring.evaluate import evaluate_clips, evaluate_scenes
-    from avsl.train.scoring.movers import evaluate_movers, movers_lines
-
-    asked = {
-        "--movers": movers,
-        "--clips": clips,
-        "--scenes": scenes,
-        "--cutouts": cutouts,
-        "--failures": failures,
-        "--backend": backend != "auto",
-        "--picture-at": picture_at,
-        "--skip-bad": skip_bad,
-    }
-    for one, others in APART.items():
-        for other in others:
-            if asked[one] and asked[other]:
-                raise UserError(f"evaluate: {one} and {other} don't go together; leave out one")
-    for option in ("--picture-at", "--skip-bad"):
-        if asked[option] and not clips:
-            raise UserError(f"evaluate: {option} is of clips; add --clips FOLDER")
-    for path in filter(None, (out, failures)):  # before it measures for minutes
-        if not path.parent.is_dir() or path.is_dir():
-            raise UserError(f"{path}: can't be written; its folder does not exist, or it is one")
-    if failures:
-        from avsl.train.scoring.plots import draw_failures
-    count = scenes or (12 if movers else 1000)
-    # Of drawn scenes the engine for real things knows nothing.
-    engine = engine or ("both" if cutouts or movers or clips else "drawn")
-    with bars() as progress:
-
-        def told(done: int, total: int = count) -> None:
-            progress("evaluate", done, total)
-
-        if movers:
-            scores = evaluate_movers(
-                engine,
-                count,
-                cast=cast_of(cutouts, "test") if cutouts else None,
-                progress=told,
-            )
-        elif clips:
-            scores = evaluate_clips(
-                choose_engine(engine, backend),
-                clips,
-                picture_at or "end",
-                skip_bad=skip_bad,
-                progress=told,
-            )
-        else:
-            wrong: list[Any] = []
-            scores = evaluate_scenes(
-                choose_engine(engine, backend),
-                count,
-                cast=cast_of(cutouts, "test"),
-                others={"drawn-scenes engine": choose_engine("drawn")} if cutouts else None,
-                failed=lambda *one: wrong.append(one) if len(wrong) < FAILURES else None,
-                progress=told,
-            )
-            if failures:
-                draw_failures(failures, wrong)
-    if movers:
-        print("\n".join(movers_lines(scores)))
-    else:
-        lines = [*score_lines(scores), "", *kinds_lines(scores), *table_lines(scores)]
-        print("\n".join(lines).strip())
-    if out:
-        try:
-            out.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
-        except OSError as error:
-            raise UserError(f"{out}: can't be written ({error.strerror})") from None
 
 
 @app.command()

@@ -84,7 +84,7 @@ def look(moved: Array) -> Array:
     half = len(change) // 2
     opening = change[:, OPEN]
     numbers = (
-        max(float(np.percentile(extra, 25)), 0) + 0.005,
+        max(float(np.sort(extra)[len(extra) // 4]), 0) + 0.005,
         max(float(extra.mean()), 0) + 0.005,
         min(float(opening[:half].mean()), float(opening[half:].mean())) + 0.003,
         float(shape[:, OPEN].std()) + 0.003,
@@ -114,7 +114,7 @@ def pairs(moved: Array, heard: Array) -> float:
     n = len(moved)
     agree = np.fft.irfft(np.conj(np.fft.rfft(did, axis=0)) * np.fft.rfft(said, axis=0), n, axis=0)
     agree = np.max([np.roll(agree, -lag, 0) for lag in LAGS], 0)
-    return float(np.mean([_stands_out(column) for column in agree.T]))
+    return float(_stands_out(agree).mean())
 
 
 def sync(moved: Array, heard: Array, networks: Path = HERE) -> float:
@@ -122,13 +122,14 @@ def sync(moved: Array, heard: Array, networks: Path = HERE) -> float:
     feed = {"moves": series(moved)[None], "heard": smoothed(heard)[None]}
     lips, voice = session(networks / "sync.onnx").run(None, feed)
     spectra = (np.conj(np.fft.rfft(lips[0])) * np.fft.rfft(voice[0])).sum(0)
-    return _stands_out(np.fft.irfft(spectra, len(moved)))
+    return float(_stands_out(np.fft.irfft(spectra, len(moved))))
 
 
-def _stands_out(agree: NDArray[np.float64]) -> float:
+def _stands_out(agree: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of agreements `[n, ...]` at each shift, how far that at none stands out, `[...]`."""
     chance = agree[NEAR : len(agree) - NEAR]
-    z = float((agree[0] - chance.mean()) / (chance.std() + 1e-6))
-    return min(max(z, -LEAST_Z), MOST_Z)
+    z: NDArray[np.float64] = (agree[0] - chance.mean(0)) / (chance.std(0) + 1e-6)
+    return np.clip(z, -LEAST_Z, MOST_Z)
 
 
 def _standard(x: Array) -> Array:

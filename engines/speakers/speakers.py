@@ -33,9 +33,12 @@ class Speakers:
         UserError: a network that comes along can't be loaded.
     """
 
-    def __init__(self, window: WindowSpec) -> None:
+    def __init__(self, window: WindowSpec, faces: Tracks | None = None) -> None:
+        """`faces`: those of another, who watches each picture first: what sounds differs, not who
+        is in view."""
         self._window = window
-        self._tracks = Tracks(Sight())
+        self._follows = faces is None
+        self.faces = faces or Tracks(Sight())
         self._voice = Voice()
         self._watched = self._decided = -math.inf
         self._said: dict[int, float | None] = {}
@@ -50,15 +53,16 @@ class Speakers:
         if not 0 <= time - self._watched < 1:
             self._decided = -math.inf
         self._watched = time
-        self._tracks.watch(time, luma(picture))
-        self._voice.listen(sound, self._window.end(time))
+        if self._follows:
+            self.faces.watch(time, luma(picture))
         if time - self._decided >= DECIDE_S - 1e-3:
             self._decided = time
-            self._said = {head.number: self._decide(head) for head in self._tracks.heads}
+            self._voice.listen(sound, self._window.end(time))
+            self._said = {head.number: self._decide(head) for head in self.faces.heads}
         size = picture.width, picture.height
         self.tracks = tuple(
             Track(head.number, _box(head, *size), self._said.get(head.number))
-            for head in self._tracks.heads
+            for head in self.faces.heads
             if not head.lost
         )
 

@@ -29,9 +29,10 @@ LOST_S = 0.7
 """So long a head that isn't seen keeps its number."""
 AGAIN = 3
 """How often a face that was found anew is looked at, each time nearer."""
-DRAWN, DEAD = 0.15, 0.02
-"""Share of the way to the eyes as they are found that a place goes in each look at the points, and
-the part of the distance between the eyes that it may be off without."""
+DRAWN_S, DRAWN, DEAD = 0.15, 0.5, 0.02
+"""So often a place goes a share of the way to the eyes as they are found; and the part of the
+distance between the eyes that it may be off without. Not in each picture: a face that was moved has
+to be cut out anew."""
 SAME = 0.8
 """Two heads nearer than so many of the distances between their eyes are one."""
 CUT, CHANGED = 8.0, 0.5
@@ -97,7 +98,7 @@ class Head:
         self.points = points
         self.logit = logit
         self.rows: deque[Row] = deque()
-        self.seen = -np.inf
+        self.seen = self.drawn = -np.inf
         self.crop: Crop | None = None
         self.template: Template | None = None
 
@@ -140,7 +141,7 @@ class Tracks:
             self.heads = []
             self._searched = -np.inf
         self._follow(time, step, luma)
-        self.heads = [head for head in self.heads if time - head.seen < LOST_S]
+        self.heads = _apart([head for head in self.heads if time - head.seen < LOST_S])
         if time - self._searched >= SEARCH_S:
             self._searched = time
             self._search(time, luma)
@@ -168,9 +169,11 @@ class Tracks:
                 head.rows.popleft()
             if head.logit > 0:
                 head.seen = time
-            head.place, moved = _drawn(head.place, its)
-            if moved:  # what comes next is held against the face as it lies now
-                crop = cutter(head.place)
+            if time - head.drawn >= DRAWN_S - 1e-3:
+                head.drawn = time
+                place = _drawn(head.place, its)
+                if place != head.place:  # what comes next is held against the face as it lies now
+                    head.place, crop = place, cutter(place)
             head.crop, head.template = crop, Template(crop)
 
     def _search(self, time: float, luma: Luma) -> None:
@@ -226,7 +229,7 @@ def placed(place: Place, points: Array) -> Place:
     return place.stepped(by)
 
 
-def _drawn(place: Place, points: Array) -> tuple[Place, bool]:
+def _drawn(place: Place, points: Array) -> Place:
     """A place drawn towards where the eyes are, so that it doesn't drift."""
     target = placed(place, points)
     off = max(
@@ -235,9 +238,9 @@ def _drawn(place: Place, points: Array) -> tuple[Place, bool]:
         abs(target.roll - place.roll),
     )
     if off < DEAD:
-        return place, False
+        return place
     share = DRAWN * (1 - DEAD / off)
-    return Place(*(a + share * (b - a) for a, b in zip(place, target, strict=True))), True
+    return Place(*(a + share * (b - a) for a, b in zip(place, target, strict=True)))
 
 
 def _row(time: float, step: float, head: Head, crop: Crop) -> Row:
@@ -254,6 +257,16 @@ def _row(time: float, step: float, head: Head, crop: Crop) -> Row:
     left, right = points[TEMPLES[0], 0], points[TEMPLES[1], 0]
     turned = float((points[NOSE, 0] - (left + right) / 2) / max(1.0, abs(right - left)))
     return Row(time, step, mouth, face, dark, shape, turned, head.logit)
+
+
+def _apart(heads: Sequence[Head]) -> list[Head]:
+    """Without those that have run into one that was there before them: a face is followed once."""
+    out: list[Head] = []
+    for head in heads:
+        others = (other for other in out if not (head.lost or other.lost))
+        if not any(_near(head.place, other.place, SAME / 2) for other in others):
+            out.append(head)
+    return out
 
 
 def _near(one: Place, other: Place, share: float = SAME) -> bool:

@@ -120,6 +120,17 @@ def test_two_heads_are_followed_each_as_itself() -> None:
     assert sight.looked < 8, "heads are looked for now and then only"
 
 
+def test_of_two_that_ran_into_one_face_the_first_stays() -> None:
+    sight = Known()
+    tracks = Tracks(sight)
+    apart = [Place(150.0, 150.0, 36.0, 0.0), Place(330.0, 150.0, 36.0, 0.0)]
+    watched(tracks, sight, [apart] * 3)
+    first, second = tracks.heads
+    second.place, second.crop, second.template = first.place, first.crop, first.template
+    watched(tracks, sight, [apart[:1]] * 2, start=0.12)
+    assert [head.number for head in tracks.heads] == [first.number] == [1]
+
+
 def test_a_cut_ends_all_tracks_and_numbers_are_not_given_again() -> None:
     sight = Known(Place(200.0, 150.0, 36.0, 0.0))
     tracks = Tracks(sight)

@@ -126,7 +126,9 @@ def open_look(folder: Path) -> Look:
         raise UserError(f"{folder}: not what avsl-train import makes ({error})") from None
     if not fits:
         raise UserError(f"{folder}: {GRAPH} is not the graph of {META}; import it again")
-    session = ort.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # it warns of each window that is shorter than the first was
+    session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
     def look(faces: Crops, heard: Array) -> Array:
         out: Array = session.run(["speaks"], {"pictures": faces[None], "mfcc": heard[None]})[0][0]

@@ -20,7 +20,8 @@ import av
 from avsl.engines import UserError
 
 COLUMNS = ("file", "person", "speaks", "set", "licence_class")
-SPLITS = ("train", "fit", "test")
+TEST = "test"
+SPLITS = ("train", "fit", TEST)
 """Whom `sync` learns from, whom the numbers of lips.json are fitted on, whom all is measured on."""
 OWN, SILENT = "own", "silent"
 WEB = "web"
@@ -39,8 +40,10 @@ class Clip:
     split: str
 
 
-def read_table(path: Path) -> list[Clip]:
-    """
+def read_table(path: Path, to_learn: bool = True) -> list[Clip]:
+    """All clips; or, where nothing is to be learnt, those to test on, which are all in a table that
+    says of none what it is for.
+
     Raises:
         UserError: it isn't such a table, one of its files can't be read, or it has too few persons.
     """
@@ -58,7 +61,12 @@ def read_table(path: Path) -> list[Clip]:
             raise UserError(
                 f"{path}: line {number}: a column is empty, or speaks neither own nor silent"
             )
-    dealt = _splits(path, rows) if rows[0].get("split") else _dealt(rows)
+    if rows[0].get("split"):
+        dealt = _splits(path, rows)
+    elif to_learn:
+        dealt = _dealt(rows)
+    else:
+        dealt = dict.fromkeys((row["person"] for row in rows), TEST)
     clips = [
         Clip(
             path.parent / row["file"],
@@ -70,9 +78,12 @@ def read_table(path: Path) -> list[Clip]:
         )
         for row in rows
     ]
+    if not to_learn:
+        clips = [clip for clip in clips if clip.split == TEST]
     for clip in clips:
         _look_into(clip)
-    enough(path, clips)
+    if to_learn:
+        enough(path, clips)
     return clips
 
 
