@@ -29,28 +29,28 @@ SECONDS = 3.0
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of three: she speaks; somebody whose voice is not that of the lips; she is silent,
-    for she is a photograph."""
+    """A table of three: she speaks; she speaks backwards, as if that were somebody else; and she is
+    silent, for she is a photograph."""
     folder = tmp_path_factory.mktemp("clips")
     with av.open(str(FILM)) as film:
         shown = [frame for frame in film.decode(video=0) if frame.time < SECONDS]
     pictures = [frame.to_ndarray(format="rgb24")[:180, :320] for frame in shown]
     voice = sound_of(FILM)[: round(SECONDS * 16_000)]
 
-    def clip(name: str, flip: int, moves: bool, samples: np.ndarray) -> None:
+    def clip(name: str, shown: list[np.ndarray], samples: np.ndarray) -> None:
         make_video(
             folder / name,
             size=(320, 180),
             seconds=SECONDS,
             rate=24,
-            paint=lambda n, w, h: pictures[min(n, len(pictures) - 1) if moves else 0][:, ::flip],
+            paint=lambda n, w, h: shown[min(n, len(shown) - 1)],
             waves=(lambda t: np.interp(t * 16_000, np.arange(len(samples)), samples),),
             options={"crf": "18"},
         )
 
-    clip("own.mp4", 1, True, voice)
-    clip("other.mp4", -1, True, voice[::-1].copy())
-    clip("still.mp4", -1, False, voice)
+    clip("own.mp4", pictures, voice)
+    clip("other.mp4", [picture[:, ::-1] for picture in pictures[::-1]], voice[::-1].copy())
+    clip("still.mp4", pictures[:1], voice)
     rows = ["file\tperson\tspeaks\tset\tlicence_class", "own.mp4\tshe\town\tfilm\topen"]
     rows += ["other.mp4\tother\town\tfilm\topen", "still.mp4\tstill\tsilent\tfilm\topen"]
     (folder / "clips.tsv").write_text("\n".join(rows) + "\n")

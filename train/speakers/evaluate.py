@@ -27,8 +27,8 @@ LONGEST_S = 8.0
 OTHERS = 2
 """How many others' voices each face is held against."""
 LATE = "late"
-FEW = (OWN, LATE, "0")
-"""Of those, what a face is held against that is filmed worse."""
+FEW, SELDOM_S = (OWN, LATE, "0"), 1.0
+"""Of those, what a face is held against that is filmed worse, and how often that is decided."""
 LATE_S = 1.0
 PAIRS = 24
 """Pairs at most."""
@@ -87,7 +87,7 @@ def evaluate_speakers(
             sure.append(_sure(clip, moments))
         few = {name: sound for name, sound in sounds.items() if name.split()[-1] in FEW}
         for how, shots in _worse(one).items():
-            alone += _alone(how, clip, watched(engine, shots, few, 1), {})
+            alone += _alone(how, clip, watched(engine, shots, few, 1, SELDOM_S), {})
     progress("each alone", len(clips), len(clips))
     pairs: list[Pair] = []
     turns: list[Turn] = []

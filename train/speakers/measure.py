@@ -69,12 +69,16 @@ class Moment:
 
 
 def watched(
-    engine: Engine, shots: Iterable[Shot], sounds: Mapping[str, Array], seats: int
+    engine: Engine,
+    shots: Iterable[Shot],
+    sounds: Mapping[str, Array],
+    seats: int,
+    every: float = EVERY_S,
 ) -> Iterator[Moment]:
-    """All decisions on shots, with each of the sounds (from time 0 on, at 16 kHz). A seat is a part
-    of the picture's width; of it the largest head counts."""
+    """All decisions on shots, one in `every` seconds, with each of the sounds (from time 0 on, at
+    16 kHz). A seat is a part of the picture's width; of it the largest head counts."""
     streams: list[_Stream] = []
-    due, next_map = EVERY_S, 0.0
+    due, next_map = every, 0.0
     for time, frame in shots:
         if not streams:
             fitting = engine.for_pictures(frame.height, frame.width)
@@ -88,7 +92,7 @@ def watched(
             stream.watch(time, frame, picture)
         if time < due - 1e-3:
             continue
-        due += EVERY_S
+        due += every
         faces = tuple(_faces(streams[0].heads, frame.width, frame.height, seats, time))
         for stream in streams:
             if stream.voiced(time):
