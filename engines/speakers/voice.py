@@ -25,6 +25,9 @@ FLOOR = 1e-8
 SERIES = ("flux", "rise", "mid", "level", "low", "high")
 KEPT = 10 * BINS_PER_S
 """Bins that are remembered."""
+LOUD, SHARE = 2.2, 0.3
+"""Within so many powers of ten of the loudest a bin is heard, and in such a share of a second's
+bins something is."""
 
 
 class Voice:
@@ -50,6 +53,13 @@ class Voice:
     def bins(self, first: int, last: int) -> Array:
         """`SERIES` of bins `first` to `last` (without it), `[n, 6]`."""
         return self._bins[np.arange(first, last) % KEPT]
+
+    def heard(self, last: int) -> bool:
+        """Whether there was something to hear in the second before bin `last`, beside what else is
+        remembered."""
+        level = self.bins(self.start, last)[:, SERIES.index("level")]
+        loud = level > np.percentile(level, 95) - LOUD
+        return bool(loud[-BINS_PER_S:].mean() >= SHARE)
 
 
 def voice_bins(sound: SoundTimeline, first: int, last: int) -> Array:

@@ -14,9 +14,10 @@ from avsl.engines.speakers import lips
 from avsl.engines.speakers.answer import told
 from avsl.engines.speakers.crop import EYES, Cutter, Place, Template
 from avsl.engines.speakers.sight import Sight
-from avsl.engines.speakers.tracks import GAP_S, LOST_S, MOST, Row, Tracks
+from avsl.engines.speakers.speakers import Speakers
+from avsl.engines.speakers.tracks import GAP_S, LOST_S, MOST, Head, Row, Tracks
 from avsl.engines.speakers.voice import BINS_PER_S, RATE, Voice, voice_bins
-from avsl.engines.windows import SoundTimeline
+from avsl.engines.windows import SoundTimeline, WindowSpec
 from avsl.realtime.demo import FILM
 from avsl.realtime.drawing.label import names
 
@@ -179,7 +180,7 @@ def spoken(seconds: float, seed: int) -> tuple[NDArray[np.float32], NDArray[np.f
     return sound, loud[320::640]
 
 
-def rows_of(opening: NDArray[np.float64]) -> list[Row]:
+def rows_of(opening: NDArray[np.float64], base_motion: float = 0.03) -> list[Row]:
     rng = np.random.default_rng(0)
     base = rng.uniform(0.2, 0.5, 14)
     rows = []
@@ -188,7 +189,7 @@ def rows_of(opening: NDArray[np.float64]) -> list[Row]:
         change = abs(value - opening[max(0, n - 1)])
         rows.append(
             Row(
-                (n + 0.5) / 25, 0.04, 0.03 + 0.4 * change, 0.02, 0.1 + 0.2 * value,
+                (n + 0.5) / 25, 0.04, base_motion + 0.4 * change, 0.02, 0.1 + 0.2 * value,
                 (shape + rng.normal(0, 0.004, 14)).astype(np.float32), 0.0, 5.0,
             )
         )  # fmt: skip
@@ -309,3 +310,44 @@ def test_the_networks_that_ship_find_the_woman_in_the_demo_and_nobody_else() -> 
     tracks.watch(5.0, noise)
     tracks.watch(9.0, np.full((360, 640), 90, np.uint8))
     assert tracks.heads == []
+
+
+class Mouths:
+    """Heads whose mouths open as is wanted, in place of `Tracks`."""
+
+    def __init__(self, *opening: NDArray[np.float64]) -> None:
+        self.heads = [Head(n, Place(100.0 * n, 80.0, 40.0, 0.0), Known().face, 3.0) for n in (1, 2)]
+        for head, opens in zip(self.heads, opening, strict=True):
+            head.template = Template(np.zeros((112, 112), np.float32))
+            head.rows.extend(rows_of(opens, 0.016))
+        self._all = [list(head.rows) for head in self.heads]
+
+    def until(self, time: float) -> None:
+        for head, rows in zip(self.heads, self._all, strict=True):
+            head.rows.clear()
+            head.rows.extend(row for row in rows if row.time <= time)
+
+
+def test_who_takes_over_is_not_held_to_what_was_heard_before() -> None:
+    """One speaks for four seconds and is still, then the other; half the time nobody does."""
+    sound, opening = spoken(8.0, 3)
+    half = len(opening) // 2
+    first, second = opening.copy(), opening.copy()
+    first[half:], second[:half] = 0, 0
+    mouths = Mouths(first, second)
+    speakers = Speakers(WindowSpec(RATE, RATE, 800, 0), mouths)  # type: ignore[arg-type]
+    line = SoundTimeline(RATE, 10.0)
+    line.write(0, sound)
+    picture = av.VideoFrame(320, 160, "gray")
+    said = {}
+    for number in range(1, 200):
+        mouths.until(number / 25)
+        speakers.watch(number / 25, picture, line)
+        said[number / 25] = [track.speaking for track in speakers.tracks]
+    one, two = said[4.0]
+    assert one is not None and one > 0.6 and two is not None and two < 0.5
+    one, two = said[5.4]
+    assert one is not None and one < 0.5, "still within a second and a half"
+    assert two is None, "not held to what was heard while it was still"
+    one, two = said[6.6]
+    assert one is not None and one < 0.5 and two is not None and two > 0.6
