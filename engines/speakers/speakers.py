@@ -17,10 +17,10 @@ from avsl.engines.windows import SoundTimeline, WindowSpec
 FASTEST = 32.0
 """Pictures a second that are watched at most."""
 DECIDE_S = 0.1
-FIRST_S, STILL = 0.6, 0.2
+FIRST_S, STILL = 0.6, 0.15
 """From then on a mouth that seems to speak with less than this probability is known to be still.
-Of seconds in which people speak they seem to with less in six of a thousand, of those in which they
-listen in one of three."""
+Of seconds in which people speak they seem to with less in 7 of a thousand, of those in which they
+listen in 600."""
 TURNED = 0.45
 """A nose so far off the middle is of a face turned away: its lips say nothing."""
 
