@@ -18,9 +18,9 @@ from helpers import make_video
 from avsl.realtime.demo import FILM
 from avsl.train.cli import main
 from avsl.train.speakers import staged
+from avsl.train.speakers.films import sound_of
 from avsl.train.speakers.measure import Face, Said, late
 from avsl.train.speakers.report import Alone, Pair, Sure, Turn, summed
-from avsl.train.speakers.sounds import sound_of
 from avsl.train.speakers.staged import Take
 
 SECONDS = 3.0

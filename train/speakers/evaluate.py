@@ -15,10 +15,10 @@ from avsl.engines.speakers.voice import RATE
 from avsl.train.bars import Progress
 from avsl.train.speakers import crops, staged
 from avsl.train.speakers.crops import Look
+from avsl.train.speakers.films import sound_of
 from avsl.train.speakers.fit import CALM, DUBBED, GRIMACE, MIME, OWN
 from avsl.train.speakers.measure import Array, Face, Moment, as_long, late, watched
 from avsl.train.speakers.report import Alone, Pair, Sure, Turn, summed
-from avsl.train.speakers.sounds import sound_of
 from avsl.train.speakers.staged import Shot, Take, filmed, rgb_of
 from avsl.train.speakers.table import Clip, read_table
 

@@ -22,7 +22,6 @@ from avsl.engines.speakers.answer import DIFFERS
 from avsl.engines.speakers.speakers import TURNED
 from avsl.engines.speakers.voice import BINS_PER_S
 from avsl.train.bars import Progress
-from avsl.train.run import write_text
 from avsl.train.speakers.series import Array, Series
 
 LENGTHS_S = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0)
@@ -158,6 +157,8 @@ def speaking(some: Sequence[Case], model: dict[str, NDArray[np.float64]]) -> NDA
 
 def write_model(path: Path, model: dict[str, Any]) -> None:
     """Writes lips.json."""
+    from avsl.train.run import write_text  # and torch with it, which who only measures needn't have
+
     said = {key: np.round(value, 5).tolist() for key, value in model.items()}
     write_text(path, json.dumps(said, indent=1) + "\n")
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +19,7 @@ from avsl.train.bars import Progress
 from avsl.train.data.prepare import opencv
 from avsl.train.speakers.arrays import load_arrays, save_arrays
 from avsl.train.speakers.camera import moved, turning
+from avsl.train.speakers.films import frames
 from avsl.train.speakers.mesh import KEPT, Mesh
 from avsl.train.speakers.table import Clip
 from avsl.train.teach.faces import Faces
@@ -213,19 +212,6 @@ def load_labels(path: Path) -> Labels:
     heads = np.split(a["heads"], np.cumsum(a["counts"])[:-1])
     shown = zip(pixels, a["sizes"], heads, a["shown"], strict=True)
     return Labels(faces, [Seen(p.reshape(size), its, str(who)) for p, size, its, who in shown])
-
-
-def frames(path: Path, count: int | None = None) -> Iterator[av.VideoFrame]:
-    """The first pictures of a film.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        with av.open(f"file:{path}") as container:
-            yield from islice(container.decode(video=0), count)
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{path}: can't be read to its end ({error.strerror})") from None
 
 
 def _add(

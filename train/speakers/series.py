@@ -19,8 +19,8 @@ from avsl.engines.speakers.voice import BINS_PER_S, HOP, RATE, REACH, SERIES, WI
 from avsl.engines.windows import SoundTimeline
 from avsl.train.bars import Progress
 from avsl.train.speakers.arrays import load_arrays, save_arrays
-from avsl.train.speakers.labels import frames
-from avsl.train.speakers.sounds import mix, noises, sound_of
+from avsl.train.speakers.films import frames, sound_of
+from avsl.train.speakers.sounds import mix, noises
 from avsl.train.speakers.table import Clip
 
 Array = NDArray[np.float32]

@@ -1,15 +1,13 @@
-"""Voices of clips, and what they are mixed with."""
+"""What voices are mixed with."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from avsl.demos.scenes.recordings import SOUNDS, sound
-from avsl.engines import UserError
 from avsl.engines.speakers.voice import RATE
 
 Array = NDArray[np.float32]
@@ -26,27 +24,6 @@ def mix(rng: np.random.Generator, samples: Array, other: Array, under: float) ->
     power = np.square(samples).mean() / (np.square(part).mean() + 1e-9)
     out: Array = (samples + part * np.sqrt(power) * 10 ** (-under / 20)).astype(np.float32)
     return out
-
-
-def sound_of(path: Path) -> Array:
-    """A film's sound from its time 0 on, mono.
-
-    Raises:
-        UserError: it can't be read.
-    """
-    resampler = av.AudioResampler("flt", "mono", RATE)
-    blocks: list[Array] = []
-    begins = None
-    try:
-        with av.open(f"file:{path}") as container:
-            for block in container.decode(audio=0):
-                begins = block.time or 0.0 if begins is None else begins
-                blocks += [out.to_ndarray()[0] for out in resampler.resample(block)]
-            blocks += [out.to_ndarray()[0] for out in resampler.resample(None)]
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{path}: its sound can't be read ({error.strerror})") from None
-    shift = round((begins or 0.0) * RATE)
-    return np.concatenate([np.zeros(max(0, shift), np.float32), *blocks])[max(0, -shift) :]
 
 
 def noises(folder: Path) -> list[Array]:

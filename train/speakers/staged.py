@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from avsl.train.data.prepare import opencv
 from avsl.train.speakers.camera import moved, turning
-from avsl.train.speakers.labels import frames
+from avsl.train.speakers.films import frames
 
 cv2 = opencv()
 Rgb = NDArray[np.uint8]
