@@ -17,10 +17,13 @@ from avsl.engines.windows import SoundTimeline, WindowSpec
 FASTEST = 32.0
 """Pictures a second that are watched at most."""
 DECIDE_S = 0.1
-FIRST_S, STILL = 0.6, 0.15
-"""From then on a mouth that seems to speak with less than this probability is known to be still.
-Of seconds in which people speak they seem to with less in 7 of a thousand, of those in which they
-listen in 600."""
+FIRST_S, STILL, RECENT_S = 0.6, 0.1, 2.0
+"""From then on a mouth that seems to speak with less than this probability is known to be still;
+once there is so much to hold against the sound, only if that says so, too. Of seconds in which
+people speak they seem to with less in 3 of a thousand, of those in which they listen in 550."""
+SPOKE, ENDED = 0.6, 0.5
+"""Who is found to make a voice with the one, and within a second with less than the other, while
+there is a voice, has given it to somebody else."""
 TURNED = 0.45
 """A nose so far off the middle is of a face turned away: its lips say nothing."""
 
@@ -43,7 +46,8 @@ class Speakers:
         self._voice = Voice()
         self._watched = self._decided = -math.inf
         self._said: dict[int, float | None] = {}
-        self._began: dict[int, int] = {}
+        self._spoke: dict[int, int] = {}
+        self._turn: tuple[int, int] | None = None
         self.tracks: tuple[Track, ...] = ()
         """Those who are in view now."""
 
@@ -53,7 +57,8 @@ class Speakers:
         if 0 <= time - self._watched < 1 / FASTEST - 1e-3:
             return
         if not 0 <= time - self._watched < 1:
-            self._decided = -math.inf
+            self._decided, self._turn = -math.inf, None
+            self._spoke = {}
         self._watched = time
         if self._follows:
             self.faces.watch(time, luma(picture))
@@ -61,7 +66,7 @@ class Speakers:
             self._decided = time
             self._voice.listen(sound, self._window.end(time))
             self._said = {head.number: self._decide(head) for head in self.faces.heads}
-            self._began = {n: began for n, began in self._began.items() if n in self._said}
+            self._take_turns()
         size = picture.width, picture.height
         self.tracks = tuple(
             Track(head.number, _box(head, *size), self._said.get(head.number))
@@ -80,17 +85,33 @@ class Speakers:
         first = max(first, last - round(lips.LONGEST_S * BINS_PER_S))
         if last - first < round(FIRST_S * BINS_PER_S):
             return None
+        if self._turn and self._turn[0] != head.number:
+            first = max(first, self._turn[1])
         moved = lips.moves(rows, first, last)
-        seems = lips.seems_to_speak(moved)
-        if seems < STILL:
-            if self._voice.heard(last):
-                self._began[head.number] = last
-            return seems
-        # A voice that was heard while this mouth was still says nothing of the one that is now.
-        moved = moved[max(0, self._began.get(head.number, first) - first) :]
+        still = lips.seems_to_speak(moved)
         if len(moved) < round(lips.SHORTEST_S * BINS_PER_S):
-            return None
-        return lips.speaks(moved, self._voice.bins(last - len(moved), last))
+            return still if still < STILL else None
+        heard = self._voice.bins(first, last)
+        said = lips.speaks(moved, heard)
+        recent = round(RECENT_S * BINS_PER_S)
+        if still < STILL and len(moved) > recent:
+            said = min(said, lips.speaks(moved[-recent:], heard[-recent:]))
+        return said
+
+    def _take_turns(self) -> None:
+        """Where somebody has ended and the voice goes on, what was heard before isn't held against
+        the others any more."""
+        now = self._voice.end
+        for number, said in self._said.items():
+            if said is None:
+                continue
+            if said >= SPOKE:
+                self._spoke[number] = now
+            elif said < ENDED and number in self._spoke:
+                lately = now - self._spoke.pop(number) <= BINS_PER_S
+                if lately and self._voice.heard(now):
+                    self._turn = number, now - BINS_PER_S
+        self._spoke = {n: spoke for n, spoke in self._spoke.items() if n in self._said}
 
 
 def _box(head: Head, width: int, height: int) -> tuple[float, float, float, float]:

@@ -348,6 +348,6 @@ def test_who_takes_over_is_not_held_to_what_was_heard_before() -> None:
     assert one is not None and one > 0.6 and two is not None and two < 0.5
     one, two = said[5.4]
     assert one is not None and one < 0.5, "still within a second and a half"
-    assert two is None, "not held to what was heard while it was still"
+    assert two is None or two > 0.5, "not held to what was heard while it was still"
     one, two = said[6.6]
     assert one is not None and one < 0.5 and two is not None and two > 0.6
