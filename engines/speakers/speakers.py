@@ -102,15 +102,14 @@ class Speakers:
         """Where somebody has ended and the voice goes on, what was heard before isn't held against
         the others any more."""
         now = self._voice.end
+        speaks = {n for n, said in self._said.items() if said is not None and said >= SPOKE}
         for number, said in self._said.items():
-            if said is None:
+            if said is None or said >= ENDED or number not in self._spoke:
                 continue
-            if said >= SPOKE:
-                self._spoke[number] = now
-            elif said < ENDED and number in self._spoke:
-                lately = now - self._spoke.pop(number) <= BINS_PER_S
-                if lately and self._voice.heard(now):
-                    self._turn = number, now - BINS_PER_S
+            lately = now - self._spoke.pop(number) <= BINS_PER_S
+            if lately and not speaks and self._voice.heard(now):
+                self._turn = number, now - BINS_PER_S
+        self._spoke |= dict.fromkeys(speaks, now)
         self._spoke = {n: spoke for n, spoke in self._spoke.items() if n in self._said}
 
 
