@@ -83,10 +83,10 @@ class Speakers:
         last = min(int(rows[-1].time * BINS_PER_S), self._voice.end)
         first = max(math.ceil(rows[0].time * BINS_PER_S), self._voice.start)
         first = max(first, last - round(lips.LONGEST_S * BINS_PER_S))
-        if last - first < round(FIRST_S * BINS_PER_S):
-            return None
         if self._turn and self._turn[0] != head.number:
             first = max(first, self._turn[1])
+        if last - first < round(FIRST_S * BINS_PER_S):
+            return None
         moved = lips.moves(rows, first, last)
         still = lips.seems_to_speak(moved)
         if len(moved) < round(lips.SHORTEST_S * BINS_PER_S):
