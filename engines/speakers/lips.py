@@ -143,19 +143,23 @@ def _model(networks: Path) -> dict[str, Any]:
     return {key: np.array(value) for key, value in said.items()}
 
 
-def seems_to_speak(moved: Array) -> float:
-    """The probability that a mouth moves as in speech, by its look alone."""
+def seems_to_speak(looks: Array) -> float:
+    """The probability that a mouth moves as in speech, by its `look` alone."""
     model = _model(HERE)
-    return _logistic(float(model["look"] @ _scaled(look(moved), model) + model["look_bias"]))
+    return _logistic(float(model["look"] @ _scaled(looks, model) + model["look_bias"]))
 
 
-def speaks(moved: Array, heard: Array, networks: Path = HERE) -> float:
-    """The probability that this face makes the voice that is heard, from `SHORTEST_S` on."""
+def speaks(
+    moved: Array, heard: Array, networks: Path = HERE, *, looks: Array | None = None
+) -> float:
+    """The probability that this face makes the voice that is heard, from `SHORTEST_S` on. `looks`
+    is its `look`, where that is known."""
+    looks = look(moved) if looks is None else looks
     model = _model(networks)
     long = float(np.log(len(moved) / BINS_PER_S / 3))
     two = np.array([pairs(moved, heard), sync(moved, heard, networks)])
     numbers = np.array([*two, *two * long, long])
-    said = model["sync"] @ numbers + model["both"] @ _scaled(look(moved), model) + model["bias"]
+    said = model["sync"] @ numbers + model["both"] @ _scaled(looks, model) + model["bias"]
     return _logistic(float(said))
 
 

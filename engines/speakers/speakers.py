@@ -9,6 +9,7 @@ import av
 from avsl.engines.localization import Track
 from avsl.engines.pictures import luma
 from avsl.engines.speakers import lips
+from avsl.engines.speakers.answer import AGREES, DIFFERS
 from avsl.engines.speakers.sight import Sight
 from avsl.engines.speakers.tracks import Head, Tracks
 from avsl.engines.speakers.voice import BINS_PER_S, Voice
@@ -21,9 +22,6 @@ FIRST_S, STILL, RECENT_S = 0.6, 0.1, 2.0
 """From then on a mouth that seems to speak with less than this probability is known to be still;
 once there is so much to hold against the sound, only if that says so, too. Of seconds in which
 people speak they seem to with less in 3 of a thousand, of those in which they listen in 550."""
-SPOKE, ENDED = 0.6, 0.5
-"""Who is found to make a voice with the one, and within a second with less than the other, while
-there is a voice, has given it to somebody else."""
 TURNED = 0.45
 """A nose so far off the middle is of a face turned away: its lips say nothing."""
 
@@ -88,23 +86,24 @@ class Speakers:
         if last - first < round(FIRST_S * BINS_PER_S):
             return None
         moved = lips.moves(rows, first, last)
-        still = lips.seems_to_speak(moved)
+        looks = lips.look(moved)
+        still = lips.seems_to_speak(looks)
         if len(moved) < round(lips.SHORTEST_S * BINS_PER_S):
             return still if still < STILL else None
         heard = self._voice.bins(first, last)
-        said = lips.speaks(moved, heard)
+        said = lips.speaks(moved, heard, looks=looks)
         recent = round(RECENT_S * BINS_PER_S)
         if still < STILL and len(moved) > recent:
-            said = min(said, lips.speaks(moved[-recent:], heard[-recent:]))
+            said = min(said, lips.speaks(moved[-recent:], heard[-recent:], looks=looks))
         return said
 
     def _take_turns(self) -> None:
-        """Where somebody has ended and the voice goes on, what was heard before isn't held against
-        the others any more."""
+        """Where somebody made the voice a second ago or less, doesn't any more, and it goes on,
+        what was heard before isn't held against the others."""
         now = self._voice.end
-        speaks = {n for n, said in self._said.items() if said is not None and said >= SPOKE}
+        speaks = {n for n, said in self._said.items() if said is not None and said >= AGREES}
         for number, said in self._said.items():
-            if said is None or said >= ENDED or number not in self._spoke:
+            if said is None or said >= DIFFERS or number not in self._spoke:
                 continue
             lately = now - self._spoke.pop(number) <= BINS_PER_S
             if lately and not speaks and self._voice.heard(now):

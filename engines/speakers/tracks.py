@@ -47,6 +47,8 @@ UPPER_FACE = tuple(slice(part.start, part.stop) for part in UPPER)
 DARK = 0.8
 """Deviations under the mean from which on a place in a mouth is dark: it is open there."""
 
+HAIR = 0.95
+"""How far a head reaches above its eyes, of how far its chin is below them."""
 LEFT_EYE, RIGHT_EYE, NOSE = (0, 1), (2, 3), 12
 TEMPLES = 34, 35
 DISTANCES = (
@@ -114,7 +116,7 @@ class Head:
         x0, x1 = found[list(TEMPLES), 0].min(), found[list(TEMPLES), 0].max()
         x0, x1 = min(x0, found[:, 0].min()), max(x1, found[:, 0].max())
         bottom = found[:, 1].max()
-        top = self.place.y - 0.95 * (bottom - self.place.y)
+        top = self.place.y - HAIR * (bottom - self.place.y)
         return float(x0), float(top), float(x1), float(bottom)
 
 

@@ -76,9 +76,6 @@ def evaluate(
     from avsl.train.scoring.card import kinds_lines, score_lines, table_lines
     from avsl.train.scoring.evaluate import evaluate_clips, evaluate_scenes
     from avsl.train.scoring.movers import evaluate_movers, movers_lines
-    from avsl.train.speakers.evaluate import evaluate_speakers
-    from avsl.train.speakers.importing import open_look
-    from avsl.train.speakers.report import speakers_lines
 
     asked = {
         "--movers": movers,
@@ -121,6 +118,10 @@ def evaluate(
                 progress=told,
             )
         elif speakers:
+            # They need OpenCV, which nothing else here does.
+            from avsl.train.speakers.evaluate import evaluate_speakers
+            from avsl.train.speakers.importing import open_look
+
             chosen = choose_engine(engine, backend)
             beside = open_look(look) if look else None
             scores = evaluate_speakers(chosen, speakers, beside, progress)
@@ -147,6 +148,8 @@ def evaluate(
     if movers:
         print("\n".join(movers_lines(scores)))
     elif speakers:
+        from avsl.train.speakers.report import speakers_lines
+
         print("\n".join(speakers_lines(scores)))
     else:
         lines = [*score_lines(scores), "", *kinds_lines(scores), *table_lines(scores)]

@@ -3,7 +3,7 @@ they are and staged, through the program."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from avsl.engines import Engine, UserError
 from avsl.engines.engine import knows_voices
+from avsl.engines.speakers.tracks import HAIR
 from avsl.engines.speakers.voice import RATE
 from avsl.train.bars import Progress
 from avsl.train.speakers import crops, staged
@@ -18,15 +19,14 @@ from avsl.train.speakers.crops import Look
 from avsl.train.speakers.films import sound_of
 from avsl.train.speakers.fit import CALM, DUBBED, GRIMACE, MIME, OWN
 from avsl.train.speakers.measure import Array, Face, Moment, as_long, late, watched
-from avsl.train.speakers.report import Alone, Pair, Sure, Turn, summed
+from avsl.train.speakers.report import LATE, Alone, Pair, Sure, Turn, summed
 from avsl.train.speakers.staged import Shot, Take, filmed, rgb_of
-from avsl.train.speakers.table import Clip, read_table
+from avsl.train.speakers.table import Clip, read_tests
 
 LONGEST_S = 8.0
 """How much of a clip is looked at."""
 OTHERS = 2
 """How many others' voices each face is held against."""
-LATE = "late"
 FEW, SELDOM_S = (OWN, LATE, "0"), 1.0
 """Of those, what a face is held against that is filmed worse, and how often that is decided."""
 LATE_S = 1.0
@@ -66,9 +66,9 @@ def evaluate_speakers(
         raise UserError(
             f"{engine.spec.name}: knows no voices; --speakers needs an engine that does"
         )
-    clips = read_table(table, to_learn=False)
-    voices = [(clip.person, sound_of(clip.path)) for clip in clips if clip.speaks]
-    if len({person for person, _ in voices}) < 2:
+    clips = read_tests(table)
+    voices = {clip: sound_of(clip.path) for clip in clips if clip.speaks}
+    if len({clip.person for clip in voices}) < 2:
         raise UserError(f"{table}: fewer than two persons who speak; nothing to hold them against")
     alone: list[Alone] = []
     sure: list[Sure] = []
@@ -101,15 +101,15 @@ def evaluate_speakers(
     return summed(alone, sure, pairs, turns) | {"clips": len(clips), "no face found": unseen}
 
 
-def _sounds(clip: Clip, voices: Sequence[tuple[str, Array]], seed: int) -> dict[str, Array]:
+def _sounds(clip: Clip, voices: Mapping[Clip, Array], seed: int) -> dict[str, Array]:
     """What a face is held against, by kind: its own voice and that a second late, and others'."""
     rng = np.random.default_rng(seed)
-    others = [samples for person, samples in voices if person != clip.person]
+    others = [samples for one, samples in voices.items() if one.person != clip.person]
     picked = [others[i] for i in rng.permutation(len(others))[:OTHERS]]
     if not clip.speaks:
         kind = clip.set if clip.set in (GRIMACE, MIME) else CALM
         return {f"{kind} {i}": as_long(one, LONGEST_S) for i, one in enumerate(picked)}
-    own = sound_of(clip.path)[: round(LONGEST_S * RATE)]
+    own = voices[clip][: round(LONGEST_S * RATE)]
     seconds = len(own) / RATE
     dubbed = {f"{DUBBED} {i}": as_long(one, seconds) for i, one in enumerate(picked)}
     return {OWN: own, LATE: late(own, LATE_S), **dubbed}
@@ -140,7 +140,7 @@ def _worse(one: Known) -> dict[str, Iterator[Shot]]:
 
 
 def _alone(
-    how: str, clip: Clip, moments: Iterator[Moment] | Sequence[Moment], scores: Mapping[str, Array]
+    how: str, clip: Clip, moments: Iterable[Moment], scores: Mapping[str, Array]
 ) -> Iterator[Alone]:
     for moment in moments:
         face = moment.faces[0]
@@ -172,10 +172,9 @@ def _pair(engine: Engine, left: Known, right: Known, look: Look | None) -> Itera
     seconds = min(left.take.seconds, right.take.seconds)
     a, b = (_even(one.samples[: round(seconds * RATE)]) for one in (left, right))
     sounds = {"0": a, "1": b, "both": a + b}
-    scores = {
-        name: [_look(look, one, sounds[name]) for one in (left, right)]
-        for name in ("0", "1") if look
-    }  # fmt: skip
+    scores: dict[str, list[Array]] = {}
+    if look:
+        scores = {n: [_look(look, one, sounds[n]) for one in (left, right)] for n in ("0", "1")}
     persons = left.clip.person, right.clip.person
     shots = staged.side_by_side(left.take, right.take, seconds)
     for moment in watched(engine, shots, sounds, 2):
@@ -211,13 +210,12 @@ def _even(samples: Array) -> Array:
     return out
 
 
-def _look(look: Look | None, one: Known, samples: Array) -> Array:
+def _look(look: Look, one: Known, samples: Array) -> Array:
     """A published network's scores, 25 a second, of a face and a sound."""
-    assert look
     shots = list(filmed(one.clip.path, len(samples) / RATE))
     at = np.array([time for time, _ in shots])
     x0, top, x1, y1 = (np.interp(at, one.times, column) for column in one.boxes.T)
-    eyes = (top + 0.95 * y1) / 1.95
+    eyes = (top + HAIR * y1) / (1 + HAIR)
     boxes = np.stack([x0, eyes - BROWS * (y1 - eyes), x1, y1], 1)
     pictures = [rgb_of(frame) for _, frame in shots]
     h, w = pictures[0].shape[:2]

@@ -98,12 +98,22 @@ def _heard_with(
 
 def _decisions(one: Series, level: Array, n: int) -> Iterator[slice]:
     """The windows of n bins at whose end a voice is heard and a face is seen well enough."""
-    voiced = level > np.percentile(level, LOUDEST) - VOICED_DB
+    loud = voiced(level)
     for end in range(n, len(level) + 1, EVERY):
-        heard = voiced[end - BINS_PER_S : end].mean() >= VOICED_LAST
-        heard = heard and voiced[end - n : end].mean() >= VOICED
+        heard = is_heard(loud[end - n : end])
         if heard and abs(one.turned[end - 1]) <= TURNED and one.logits[end - 1] >= 0:
             yield slice(end - n, end)
+
+
+def voiced(level: Array) -> NDArray[np.bool_]:
+    """In which bins a voice is heard."""
+    return np.asarray(level > np.percentile(level, LOUDEST) - VOICED_DB)
+
+
+def is_heard(looked_back_on: NDArray[np.bool_]) -> bool:
+    """Whether there is enough of a voice in bins, and in the last second of them, to decide."""
+    last = looked_back_on[-BINS_PER_S:]
+    return bool(last.mean() >= VOICED_LAST and looked_back_on.mean() >= VOICED)
 
 
 def fit(known: Sequence[Case]) -> dict[str, NDArray[np.float64]]:

@@ -20,7 +20,7 @@ from avsl.engines.speakers.answer import told
 from avsl.engines.speakers.speakers import Speakers
 from avsl.engines.speakers.tracks import Head
 from avsl.engines.speakers.voice import BINS_PER_S, HOP, RATE
-from avsl.train.speakers.fit import LOUDEST, VOICED, VOICED_DB, VOICED_LAST
+from avsl.train.speakers.fit import is_heard, voiced
 from avsl.train.speakers.series import level
 from avsl.train.speakers.staged import Shot
 
@@ -110,8 +110,7 @@ class _Stream:
         self._spec, self._maps, self._listen = engine.spec, engine.maps(), Listener(engine.spec)
         self._sound = SoundTimeline(RATE, len(samples) / RATE + 1)
         self._sound.write(0, samples)
-        loud = level(samples, 0, len(samples) // HOP)
-        self._voiced = loud > np.percentile(loud, LOUDEST) - VOICED_DB
+        self._voiced = voiced(level(samples, 0, len(samples) // HOP))
 
     @property
     def heads(self) -> Sequence[Head]:
@@ -126,8 +125,7 @@ class _Stream:
         """Whether a voice is heard, in the last second and in all that is looked back on."""
         end = int(time * BINS_PER_S)
         all_ = self._voiced[max(0, end - round(lips.LONGEST_S * BINS_PER_S)) : end]
-        last = all_[-BINS_PER_S:]
-        return len(last) > 0 and last.mean() >= VOICED_LAST and all_.mean() >= VOICED
+        return len(all_) > 0 and is_heard(all_)
 
     def moment(self, time: float, faces: tuple[Face | None, ...]) -> Moment:
         spec = self._spec

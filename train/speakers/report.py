@@ -10,13 +10,13 @@ import numpy as np
 from avsl.train.speakers.fit import CALM, DUBBED, GRIMACE, MIME, OWN
 from avsl.train.speakers.measure import Face, Said
 
-KINDS = (OWN, CALM, GRIMACE, MIME, DUBBED, "late")
+LATE = "late"
+KINDS = (OWN, CALM, GRIMACE, MIME, DUBBED, LATE)
 FROM_S = 2.0
 """From then on a decision counts, but where time itself is what is shown."""
 OVER_S = ((0.0, 1.5), (1.5, 2.0), (2.0, 3.0), (3.0, 4.0), (4.0, 6.0), (6.0, np.inf))
 WIDE = ((0.0, 60.0), (60.0, 120.0), (120.0, np.inf))
 TURNED = ((0.0, 0.15), (0.15, 0.45), (0.45, np.inf))
-BY = ("with lips", "map alone", "mouth motion", "largest face", "published")
 WHAT = {
     "by": f"each alone, from {FROM_S:g} s on: lit, by",
     "over": "with lips, by how long the face is in view",

@@ -5,8 +5,8 @@ A shot is a picture and its time in seconds, from 0 on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -153,10 +153,7 @@ def _swayed(picture: Rgb, time: float, by: float, roll: float) -> Rgb:
 
 
 def _ticks(seconds: float) -> Iterator[float]:
-    for tick in count():
-        if tick / RATE >= seconds:
-            return
-        yield tick / RATE
+    return (tick / RATE for tick in range(math.ceil(seconds * RATE)))
 
 
 def rgb_of(frame: av.VideoFrame) -> Rgb:

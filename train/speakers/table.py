@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +40,36 @@ class Clip:
     split: str
 
 
-def read_table(path: Path, to_learn: bool = True) -> list[Clip]:
-    """All clips; or, where nothing is to be learnt, those to test on, which are all in a table that
-    says of none what it is for.
+def read_table(path: Path) -> list[Clip]:
+    """All clips.
 
     Raises:
         UserError: it isn't such a table, one of its files can't be read, or it has too few persons.
     """
+    rows = _rows(path)
+    clips = _clips(path, rows, _splits(path, rows) if rows[0].get("split") else _dealt(rows))
+    for clip in clips:
+        _look_into(clip)
+    enough(path, clips)
+    return clips
+
+
+def read_tests(path: Path) -> list[Clip]:
+    """The clips to test on; all, in a table that says of none what it is for.
+
+    Raises:
+        UserError: it isn't such a table, or one of its files can't be read.
+    """
+    rows = _rows(path)
+    tests = dict.fromkeys((row["person"] for row in rows), TEST)
+    clips = _clips(path, rows, _splits(path, rows) if rows[0].get("split") else tests)
+    clips = [clip for clip in clips if clip.split == TEST]
+    for clip in clips:
+        _look_into(clip)
+    return clips
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -61,13 +84,11 @@ def read_table(path: Path, to_learn: bool = True) -> list[Clip]:
             raise UserError(
                 f"{path}: line {number}: a column is empty, or speaks neither own nor silent"
             )
-    if rows[0].get("split"):
-        dealt = _splits(path, rows)
-    elif to_learn:
-        dealt = _dealt(rows)
-    else:
-        dealt = dict.fromkeys((row["person"] for row in rows), TEST)
-    clips = [
+    return rows
+
+
+def _clips(path: Path, rows: Sequence[dict[str, str]], dealt: Mapping[str, str]) -> list[Clip]:
+    return [
         Clip(
             path.parent / row["file"],
             row["person"],
@@ -78,13 +99,6 @@ def read_table(path: Path, to_learn: bool = True) -> list[Clip]:
         )
         for row in rows
     ]
-    if not to_learn:
-        clips = [clip for clip in clips if clip.split == TEST]
-    for clip in clips:
-        _look_into(clip)
-    if to_learn:
-        enough(path, clips)
-    return clips
 
 
 def _splits(path: Path, rows: Sequence[dict[str, str]]) -> dict[str, str]:
